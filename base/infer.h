@@ -1,0 +1,71 @@
+/*
+ * infer.h: what an engine is asked and what it reports. Plain structs that cross threads by pointer
+ * (requests) or by value (events); neither side knows the other's ring.
+ *
+ * Units:   counts are tokens; text is UTF-8 and not NUL-terminated unless said.
+ * Memory:  a request is one heap block made by og_infer_request_create(); whoever holds it frees it
+ *          with og_infer_request_free(). The submitter gives it to the engine.
+ */
+#pragma once
+#include "base/def.h"
+
+#include <stdbool.h>
+
+enum {
+	OG_INFER_STOP_MAX = 4,
+	OG_INFER_STOP_BYTES = 64,
+	OG_INFER_TEXT_BYTES = 256, /* text in one event */
+	OG_INFER_MESSAGES_MAX = 256,
+};
+
+struct og_infer_params {
+	uint32_t max_tokens; /* 0: what the context leaves */
+	float temperature;   /* 0: greedy */
+	float top_p;         /* 1: off */
+	uint32_t top_k;      /* 0: off */
+	uint64_t seed;       /* same seed, same tokens */
+	uint8_t nb_stop;
+	char stop[OG_INFER_STOP_MAX][OG_INFER_STOP_BYTES]; /* NUL-terminated */
+};
+
+struct og_infer_message {
+	const char *role; /* NUL-terminated */
+	const char *content;
+	uint32_t content_bytes;
+};
+
+struct og_infer_request {
+	uint64_t id; /* unique among the submitter's outstanding requests */
+	struct og_infer_params params;
+	/* Either messages (the model's chat template applies) or raw text (completion). */
+	bool raw;
+	uint32_t nb_messages; /* raw: exactly one, its role is ignored */
+	uint32_t credits;     /* events of text that may be sent before og_engine_credit() */
+	struct og_infer_message messages[]; /* strings live in the same block */
+};
+
+enum og_infer_event_type {
+	OG_INFER_TEXT,  /* some text of the answer */
+	OG_INFER_DONE,  /* the last event of the request: finish says why */
+	OG_INFER_ERROR, /* the last event: error says why */
+};
+
+enum og_infer_finish { OG_FINISH_STOP, OG_FINISH_LENGTH, OG_FINISH_CANCELLED };
+
+struct og_infer_event {
+	uint64_t id;
+	uint8_t type;   /* enum og_infer_event_type */
+	uint8_t finish; /* enum og_infer_finish */
+	uint16_t text_bytes;
+	uint32_t prompt_tokens;     /* DONE */
+	uint32_t completion_tokens; /* so far */
+	int32_t error;              /* ERROR: negative errno: -EBUSY queue full, -E2BIG prompt too long */
+	char text[OG_INFER_TEXT_BYTES]; /* TEXT: whole characters; ERROR: a sentence, NUL-terminated */
+};
+
+/* Copies everything. Returns 0, -ENOMEM, or -EINVAL for more than OG_INFER_MESSAGES_MAX messages. */
+int og_infer_request_create(struct og_infer_request **out, uint64_t id,
+	const struct og_infer_params *params, bool raw, const struct og_infer_message *messages,
+	uint32_t nb_messages) OG_MUST_CHECK;
+void og_infer_request_free(struct og_infer_request *req);
+void og_infer_params_default(struct og_infer_params *p);

@@ -1,0 +1,66 @@
+#include "base/metrics.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+static struct og_metric table[OG_METRICS_MAX];
+static uint32_t nb_metrics;
+
+void og_hist_observe_us(struct og_hist *h, uint64_t us)
+{
+	uint32_t i = 0;
+
+	while (i < OG_HIST_BUCKETS && us > (1000ull << i))
+		i++;
+	og_count(&h->buckets[i]);
+	og_count_add(&h->sum_us, us);
+	og_count(&h->count);
+}
+
+void og_metrics_register(const struct og_metric *m)
+{
+	OG_ASSERT(nb_metrics < OG_METRICS_MAX);
+	table[nb_metrics++] = *m;
+}
+
+static void render_hist(FILE *out, const struct og_metric *m)
+{
+	const struct og_hist *h = m->value;
+	const char *labels = m->labels ? m->labels : "";
+	const char *comma = m->labels ? "," : "";
+	uint64_t below = 0;
+
+	for (uint32_t i = 0; i < OG_HIST_BUCKETS; i++) {
+		below += og_counter_read(&h->buckets[i]);
+		fprintf(out, "%s_bucket{%s%sle=\"%.3f\"} %" PRIu64 "\n", m->name, labels, comma,
+			(double)(1ull << i) / 1000.0, below);
+	}
+	below += og_counter_read(&h->buckets[OG_HIST_BUCKETS]);
+	fprintf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", m->name, labels, comma, below);
+	fprintf(out, "%s_sum%s%s%s %.6f\n", m->name, m->labels ? "{" : "", labels,
+		m->labels ? "}" : "", (double)og_counter_read(&h->sum_us) / 1e6);
+	fprintf(out, "%s_count%s%s%s %" PRIu64 "\n", m->name, m->labels ? "{" : "", labels,
+		m->labels ? "}" : "", below);
+}
+
+void og_metrics_render(FILE *out)
+{
+	static const char *const types[] = {"counter", "gauge", "histogram"};
+	const char *previous = "";
+
+	for (uint32_t i = 0; i < nb_metrics; i++) {
+		const struct og_metric *m = &table[i];
+
+		if (strcmp(previous, m->name) != 0)
+			fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name,
+				types[m->type]);
+		previous = m->name;
+		if (m->type == OG_METRIC_HISTOGRAM)
+			render_hist(out, m);
+		else if (m->labels)
+			fprintf(out, "%s{%s} %" PRIu64 "\n", m->name, m->labels,
+				og_counter_read(m->value));
+		else
+			fprintf(out, "%s %" PRIu64 "\n", m->name, og_counter_read(m->value));
+	}
+}
