@@ -1,0 +1,124 @@
+/*
+ * router.h: members, messages, and who serves a prompt. One table of requests; each ends once.
+ *
+ * Sans-I/O like the core: driven by events of the core, events of the engines, asks of the faces and
+ * the time; it acts through struct og_router_env. It runs on the router thread, which may allocate.
+ *
+ * A prompt goes to a local engine that has the model, else to the least loaded member that says it
+ * has it, else (no model named, or none listed by anybody silent) to a member that never said what it
+ * serves. It is tried elsewhere only if nothing of the answer was delivered, and always ends within
+ * its deadline by exactly one final answer.
+ *
+ * Source:  cluster.md; design.md 6.3.
+ * Threads: the router thread.
+ * Memory:  bounded by the limits below; lines by OG_LINE_MAX_BYTES.
+ */
+#pragma once
+#include "base/infer.h"
+#include "base/msg.h"
+#include "base/rand.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+
+enum {
+	OG_LINE_MAX_BYTES = 256 * 1024,
+	OG_JSON_NESTING_MAX = 64,
+	OG_MODEL_NAME_BYTES = 96, /* with its NUL */
+	OG_NODE_NAME_BYTES = 64,
+	OG_ROUTER_MODELS_MAX = 16,
+	OG_ROUTER_CLUSTERS_MAX = 32,
+};
+
+/* A prompt from a face. Made with malloc by the face; og_router_ask() takes it over. */
+struct og_ask {
+	uint64_t face;                  /* the face's own name for it, returned in each answer */
+	char model[OG_MODEL_NAME_BYTES]; /* "": whatever serves */
+	uint32_t deadline_ms;           /* 0: the router's default */
+	bool stream;                    /* deliver text as it comes; else one TEXT before DONE */
+	struct og_infer_request *req;   /* owned by the ask */
+};
+
+enum og_answer_type { OG_ANSWER_TEXT, OG_ANSWER_DONE, OG_ANSWER_ERROR };
+
+/* Borrowed for the call of env.answer. DONE and ERROR are final, and exactly one of them comes. */
+struct og_answer {
+	uint64_t face;
+	enum og_answer_type type;
+	/* TEXT */
+	const char *text;
+	uint32_t text_bytes;
+	/* DONE and ERROR */
+	const char *model;     /* who answered, or "" */
+	const char *node_name;
+	const char *node_key;  /* hex, "" if unknown */
+	uint32_t prompt_tokens, completion_tokens;
+	enum og_infer_finish finish;
+	/* ERROR: -ENOENT no member lists the model, -EHOSTUNREACH nobody can serve, -ETIMEDOUT,
+	 * -EBUSY all who could are full, -ECANCELED, -E2BIG prompt too long, -EIO failed there */
+	int error;
+	const char *message;   /* a sentence for people */
+	uint32_t attempts;     /* members tried */
+	uint64_t waited_ns;
+};
+
+struct og_router_env {
+	void *ctx;
+	int (*command)(void *ctx, const struct og_msg *cmd); /* to the polling core; -EAGAIN */
+	int (*infer)(void *ctx, uint32_t engine, struct og_infer_request *req); /* owns req on 0 */
+	void (*infer_cancel)(void *ctx, uint32_t engine, uint64_t id);
+	void (*infer_credit)(void *ctx, uint32_t engine, uint64_t id, uint32_t n);
+	void (*answer)(void *ctx, const struct og_answer *answer);
+	struct og_rand *rand;
+};
+
+struct og_router_model {
+	const char *name;  /* also matched: alias */
+	const char *alias; /* or NULL */
+	uint32_t engine;
+};
+
+struct og_router_opts {
+	struct og_router_env env;
+	const char *node_name;
+	const uint8_t *public_key;
+	const struct og_router_model *models; /* served here; the first is the default */
+	uint32_t nb_models;
+	uint32_t deadline_ms;       /* 0: 120000 */
+	uint32_t asks_max;          /* outstanding from faces; 0: 1024 */
+	uint32_t peer_running_max;  /* per member key; 0: 4 */
+	uint32_t peer_queued_max;   /* per member key; 0: 16 */
+	uint32_t peers_max;         /* 0: 1024 */
+};
+
+struct og_router;
+
+int og_router_create(struct og_router **out, const struct og_router_opts *opts,
+	uint64_t now_ns) OG_MUST_CHECK;
+void og_router_destroy(struct og_router *r);
+
+void og_router_core_event(struct og_router *r, const struct og_msg *ev, uint64_t now_ns);
+void og_router_engine_event(struct og_router *r, uint32_t engine, const struct og_infer_event *ev,
+	uint64_t now_ns);
+/* Takes the ask over in every case; refusal is an ERROR answer (possibly from inside the call). */
+void og_router_ask(struct og_router *r, struct og_ask *ask, uint64_t now_ns);
+/* The face went away: no further answer for it comes. */
+void og_router_cancel(struct og_router *r, uint64_t face, uint64_t now_ns);
+uint64_t og_router_tick(struct og_router *r, uint64_t now_ns);
+
+/* Both topics of cluster.md 1 (SHA-256, and zero-padded). 0, -EALREADY, -ENOENT, -ENOSPC, -EINVAL. */
+int og_router_join(struct og_router *r, const char *cluster_id, uint64_t now_ns) OG_MUST_CHECK;
+int og_router_leave(struct og_router *r, const char *cluster_id, uint64_t now_ns) OG_MUST_CHECK;
+/* All clusters left, running requests failed or finished, core told to stop. */
+void og_router_stop(struct og_router *r, uint64_t now_ns);
+bool og_router_stopped(const struct og_router *r);
+/* Joined (announced once) in every cluster it was told to join, or there is none. */
+bool og_router_ready(const struct og_router *r);
+
+/* New references, shapes as `opengateway --json` prints them. */
+json_t *og_router_peers_json(struct og_router *r, const char *cluster_id /* or NULL */,
+	uint64_t now_ns);
+json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns);
+json_t *og_router_models_json(struct og_router *r, uint64_t now_ns); /* ours and the members' */
+json_t *og_router_status_json(struct og_router *r, uint64_t now_ns);
+void og_router_metrics_register(struct og_router *r);
