@@ -21,6 +21,7 @@
 
 enum {
 	OG_PEER_CREDIT_BYTES = 256 * 1024,
+	OG_PEER_UNREAD_BYTES = 512 * 1024,
 	OG_WRITE_MAX_BYTES = 16 * 1024, /* data of one WRITE command or PEER_DATA event */
 	OG_CORE_TOPICS_MAX = 64,
 };
@@ -36,7 +37,8 @@ enum og_core_command {
 	OG_CMD_CLOSE,      /* slot, gen: at once */
 	OG_CMD_WATCH,      /* slot, gen, arg 1/0: an answer is outstanding: HEARTBEAT after 500 ms of
 	                      silence, closed with -ETIMEDOUT after 1500 ms without a sign of life */
-	OG_CMD_PAUSE,      /* slot, gen, arg 1/0: stop or resume PEER_DATA (back-pressure) */
+	OG_CMD_CONSUMED,   /* slot, gen, arg: bytes of PEER_DATA handled. Beyond OG_PEER_UNREAD_BYTES
+	                      not handled the peer's window closes: back-pressure */
 	OG_CMD_ALLOW,      /* key: only allowed keys may connect once there is one */
 	OG_CMD_DENY,       /* key: may not connect */
 	OG_CMD_PUT_IMMUTABLE, /* data = value; arg = tag */
