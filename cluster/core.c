@@ -88,8 +88,8 @@ static void dht_connected(void *ctx, const struct og_dht_conn *conn, uint64_t no
 	og_peers_connected(c->peers, conn, now_ns);
 }
 
-static void dht_connect_failed(void *ctx, uint64_t tag, const uint8_t key[32], int reason,
-	uint64_t now_ns)
+static void dht_connect_failed(
+	void *ctx, uint64_t tag, const uint8_t key[32], int reason, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
@@ -108,8 +108,8 @@ static void dht_topic_peer(void *ctx, const uint8_t topic[32], const uint8_t key
 	og_swarm_found(c->swarm, topic, key, relays, nb_relays, now_ns);
 }
 
-static void dht_topic_done(void *ctx, const uint8_t topic[32], int op, int status,
-	uint32_t stored_on, uint64_t now_ns)
+static void dht_topic_done(
+	void *ctx, const uint8_t topic[32], int op, int status, uint32_t stored_on, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
@@ -123,8 +123,11 @@ static void dht_value_done(void *ctx, uint64_t tag, int status, uint64_t seq, co
 	uint32_t n, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
-	struct og_msg m = {
-		.type = OG_EV_VALUE, .flags = (uint16_t)-status, .arg = tag, .data = value, .len_bytes = n};
+	struct og_msg m = {.type = OG_EV_VALUE,
+		.flags = (uint16_t)-status,
+		.arg = tag,
+		.data = value,
+		.len_bytes = n};
 
 	og_store_le64(m.key, seq);
 	if (og_outbox_post(&c->outbox, &m) < 0)
@@ -237,7 +240,8 @@ static void core_input(struct og_core *core, struct og_dgram *burst, uint16_t n,
 			og_count(&c->stats.rx_unknown);
 			continue;
 		}
-		if (d->len_bytes > 1 && d->data[0] == 0xff && og_peers_input(c->peers, d, now_ns) == 0)
+		if (d->len_bytes > 1 && d->data[0] == 0xff &&
+			og_peers_input(c->peers, d, now_ns) == 0)
 			continue;
 		if (og_dht_input(c->dht, d->endpoint, &d->src, d->data, d->len_bytes, now_ns) < 0)
 			og_count(&c->stats.rx_unknown);
@@ -344,9 +348,9 @@ static void value_command(struct cluster_core *c, const struct og_msg *m, uint64
 		ret = og_dht_immutable_get(c->dht, m->key, m->arg, now_ns);
 		break;
 	case OG_CMD_PUT_MUTABLE:
-		ret = m->len_bytes < 8 ? -EINVAL :
-					 og_dht_mutable_put(c->dht, seq, m->data + 8, m->len_bytes - 8,
-						 m->arg, now_ns);
+		ret = m->len_bytes < 8 ? -EINVAL
+				       : og_dht_mutable_put(c->dht, seq, m->data + 8,
+						 m->len_bytes - 8, m->arg, now_ns);
 		break;
 	default:
 		ret = og_dht_mutable_get(c->dht, m->key, seq, m->arg, now_ns);
@@ -430,23 +434,24 @@ static const struct og_core_ops core_ops = {
 
 /* ---- create ---- */
 
-static int create_dht(struct cluster_core *c, const struct og_cluster_core_opts *opts,
-	uint64_t now_ns)
+static int create_dht(
+	struct cluster_core *c, const struct og_cluster_core_opts *opts, uint64_t now_ns)
 {
 	static const enum og_auto tristate[] = {OG_AUTO, OG_YES, OG_NO};
 	struct og_dht_opts o = {
-		.rpc = {
-			.local = {opts->local[0], opts->local[1]},
-			.bootstrap = opts->bootstrap,
-			.nb_bootstrap = opts->nb_bootstrap,
-			.saved_nodes = opts->saved_nodes,
-			.nb_saved = opts->nb_saved_nodes,
-			.public_addr = opts->public_addr,
-			.ephemeral = tristate[opts->ephemeral],
-			.firewalled = tristate[opts->firewalled],
-			.tx = opts->env.tx,
-			.rand = opts->env.rand,
-		},
+		.rpc =
+			{
+				.local = {opts->local[0], opts->local[1]},
+				.bootstrap = opts->bootstrap,
+				.nb_bootstrap = opts->nb_bootstrap,
+				.saved_nodes = opts->saved_nodes,
+				.nb_saved = opts->nb_saved_nodes,
+				.public_addr = opts->public_addr,
+				.ephemeral = tristate[opts->ephemeral],
+				.firewalled = tristate[opts->firewalled],
+				.tx = opts->env.tx,
+				.rand = opts->env.rand,
+			},
 		.keys = &c->keys,
 		.ops = &dht_ops,
 		.ctx = c,
@@ -458,8 +463,8 @@ static int create_dht(struct cluster_core *c, const struct og_cluster_core_opts 
 	return og_dht_create(&c->dht, &o, now_ns);
 }
 
-int og_cluster_core_create(struct og_core **out, const struct og_cluster_core_opts *opts,
-	uint64_t now_ns)
+int og_cluster_core_create(
+	struct og_core **out, const struct og_cluster_core_opts *opts, uint64_t now_ns)
 {
 	struct cluster_core *c = calloc(1, sizeof(*c));
 	uint32_t nb_conns = opts->peers_max ? opts->peers_max : PEERS_MAX_DEFAULT;
@@ -542,10 +547,10 @@ void og_cluster_core_metrics_register(struct og_core *core)
 		{"og_core_rx_unknown_total", NULL, "Datagrams neither DHT nor of a live stream.",
 			OG_METRIC_COUNTER, &s->rx_unknown},
 		{"og_core_peers", NULL, "Open member connections.", OG_METRIC_GAUGE, &s->peers},
-		{"og_core_peers_opened_total", NULL, "Member connections opened.", OG_METRIC_COUNTER,
-			&s->peers_opened},
-		{"og_core_peers_closed_total", NULL, "Member connections closed.", OG_METRIC_COUNTER,
-			&s->peers_closed},
+		{"og_core_peers_opened_total", NULL, "Member connections opened.",
+			OG_METRIC_COUNTER, &s->peers_opened},
+		{"og_core_peers_closed_total", NULL, "Member connections closed.",
+			OG_METRIC_COUNTER, &s->peers_closed},
 		{"og_core_duplicates_total", NULL, "Connections closed by the duplicate rule.",
 			OG_METRIC_COUNTER, &s->duplicates_closed},
 		{"og_core_handshakes_total", NULL, "Handshakes completed.", OG_METRIC_COUNTER,
@@ -553,8 +558,9 @@ void og_cluster_core_metrics_register(struct og_core *core)
 		{"og_core_dials_total", NULL, "Connection attempts.", OG_METRIC_COUNTER, &s->dials},
 		{"og_core_dials_failed_total", NULL, "Connection attempts that failed.",
 			OG_METRIC_COUNTER, &s->dials_failed},
-		{"og_core_refused_total", "reason=\"firewall\"", "Connections and requests refused.",
-			OG_METRIC_COUNTER, &s->refused_firewall},
+		{"og_core_refused_total", "reason=\"firewall\"",
+			"Connections and requests refused.", OG_METRIC_COUNTER,
+			&s->refused_firewall},
 		{"og_core_refused_total", "reason=\"full\"", "Connections and requests refused.",
 			OG_METRIC_COUNTER, &s->refused_full},
 		{"og_core_events_dropped_total", NULL, "Events lost to a full ring.",

@@ -252,7 +252,8 @@ static int messages_of(const json_t *list, struct og_infer_message *out, uint32_
 		const char *role = og_message_string(m, "role", &role_len);
 		const char *content = og_message_string(m, "content", &content_len);
 
-		if (!role || !content || role_len != strlen(role) || content_len > OG_LINE_MAX_BYTES)
+		if (!role || !content || role_len != strlen(role) ||
+			content_len > OG_LINE_MAX_BYTES)
 			return -EINVAL;
 		out[i] = (struct og_infer_message){role, content, (uint32_t)content_len};
 	}
@@ -308,8 +309,8 @@ static char *line_of(json_t *o, size_t *len)
  * The same with request_id put in as its source bytes, right behind the type: a value that went
  * through a parser would not come back as it came.
  */
-static char *line_with_raw_id(const char *type, const char *raw_id, size_t raw_id_bytes, json_t *rest,
-	size_t *len)
+static char *line_with_raw_id(
+	const char *type, const char *raw_id, size_t raw_id_bytes, json_t *rest, size_t *len)
 {
 	char *text = rest ? json_dumps(rest, JSON_COMPACT) : NULL;
 	size_t cap, n;
@@ -331,13 +332,13 @@ static char *line_with_raw_id(const char *type, const char *raw_id, size_t raw_i
 	return line;
 }
 
-char *og_message_hello(const char *node_name, const json_t *clusters, const json_t *models,
-	size_t *len)
+char *og_message_hello(
+	const char *node_name, const json_t *clusters, const json_t *models, size_t *len)
 {
-	return line_of(json_pack("{s:s, s:s, s:O, s:O, s:{s:i, s:O, s:[s,s,s]}}", "type", "peer_hello",
-			       "node_name", node_name, "clusters", clusters, "supported_models", models,
-			       "og", "v", OG_MESSAGE_VERSION, "models", models, "features", "chunk",
-			       "cancel", "status"),
+	return line_of(json_pack("{s:s, s:s, s:O, s:O, s:{s:i, s:O, s:[s,s,s]}}", "type",
+			       "peer_hello", "node_name", node_name, "clusters", clusters,
+			       "supported_models", models, "og", "v", OG_MESSAGE_VERSION, "models",
+			       models, "features", "chunk", "cancel", "status"),
 		len);
 }
 
@@ -363,8 +364,8 @@ static json_t *plain_prompt(const struct og_infer_request *req)
 	return s;
 }
 
-char *og_message_request(const char *uuid, const struct og_ask *ask, uint32_t deadline_ms,
-	size_t *len)
+char *og_message_request(
+	const char *uuid, const struct og_ask *ask, uint32_t deadline_ms, size_t *len)
 {
 	const struct og_infer_request *req = ask->req;
 	json_t *messages = json_array();
@@ -421,12 +422,13 @@ char *og_message_chunk(const char *raw_id, size_t raw_id_bytes, uint32_t seq, co
 
 char *og_message_cancel(const char *uuid, size_t *len)
 {
-	return line_of(json_pack("{s:s, s:s}", "type", "inference_cancel", "request_id", uuid), len);
+	return line_of(
+		json_pack("{s:s, s:s}", "type", "inference_cancel", "request_id", uuid), len);
 }
 
 char *og_message_status(uint32_t running, uint32_t queued, const json_t *models, size_t *len)
 {
-	return line_of(json_pack("{s:s, s:i, s:i, s:O}", "type", "peer_status", "load", (int)running,
-			       "queue", (int)queued, "models", models),
+	return line_of(json_pack("{s:s, s:i, s:i, s:O}", "type", "peer_status", "load",
+			       (int)running, "queue", (int)queued, "models", models),
 		len);
 }

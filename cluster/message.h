@@ -46,14 +46,14 @@ const char *og_message_string(const json_t *object, const char *name, size_t *le
 void og_message_params(const json_t *og, struct og_infer_params *out);
 json_t *og_message_params_json(const struct og_infer_params *p);
 /* -EINVAL when og.messages is absent, empty or not a list of {role, content}. */
-int og_message_infer_request(const struct og_message *m, uint64_t id,
-	struct og_infer_request **out) OG_MUST_CHECK;
+int og_message_infer_request(
+	const struct og_message *m, uint64_t id, struct og_infer_request **out) OG_MUST_CHECK;
 
 /* Lines to send, newline included, malloc'ed; NULL when out of memory. */
-char *og_message_hello(const char *node_name, const json_t *clusters, const json_t *models,
-	size_t *len);
-char *og_message_request(const char *uuid, const struct og_ask *ask, uint32_t deadline_ms,
-	size_t *len);
+char *og_message_hello(
+	const char *node_name, const json_t *clusters, const json_t *models, size_t *len);
+char *og_message_request(
+	const char *uuid, const struct og_ask *ask, uint32_t deadline_ms, size_t *len);
 struct og_response {
 	const char *raw_id;
 	size_t raw_id_bytes;

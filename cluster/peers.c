@@ -7,7 +7,8 @@
 enum {
 	NONE = -1,
 	LISTED_KEYS_MAX = 1024,
-	BLOCKS = 1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all peers together */
+	BLOCKS =
+		1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all peers together */
 	PACKETS_PER_CONN = 48,
 	PACKETS_MIN = 32768,
 	UNREAD_ALL_BYTES = 8 * 1024 * 1024, /* beyond it every stream that delivers is held back */
@@ -284,7 +285,8 @@ static bool has_talked(struct og_peers *p, const struct conn *c)
 }
 
 /* dht.md 10.3. The existing one may be a connection or, when NULL, an attempt of ours under way. */
-static bool new_one_wins(struct og_peers *p, const struct conn *existing, const struct og_dht_conn *n)
+static bool new_one_wins(
+	struct og_peers *p, const struct conn *existing, const struct og_dht_conn *n)
 {
 	bool local_is_smaller = memcmp(p->opts.own_key, n->remote_key, 32) < 0;
 
@@ -329,8 +331,8 @@ void og_peers_connected(struct og_peers *p, const struct og_dht_conn *n, uint64_
 		conn_close(p, c, -EPROTO, now_ns);
 }
 
-static void on_first_packet(void *ctx, struct og_stream_id id, uint16_t endpoint,
-	const struct og_addr *src)
+static void on_first_packet(
+	void *ctx, struct og_stream_id id, uint16_t endpoint, const struct og_addr *src)
 {
 	struct og_peers *p = ctx;
 
@@ -522,7 +524,7 @@ bool og_peers_allowed(const struct og_peers *p, const uint8_t key[32])
 
 int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32])
 {
-	uint8_t (*list)[32] = allow ? p->allowed : p->denied;
+	uint8_t(*list)[32] = allow ? p->allowed : p->denied;
 	uint32_t *n = allow ? &p->nb_allowed : &p->nb_denied;
 
 	if (listed(list, *n, key))

@@ -47,7 +47,7 @@ struct topic {
 	uint8_t backoff; /* refreshes in a row that reached nobody */
 	bool reported;   /* joined() was called */
 	bool announced;
-	bool again;      /* refresh once more when the running one ends */
+	bool again; /* refresh once more when the running one ends */
 	uint64_t due;
 };
 
@@ -143,7 +143,8 @@ static struct peer *peer_slot(struct og_swarm *s)
 
 		if (p->state == PEER_FREE)
 			return p;
-		if (peer_is_spare(p) && (!victim || p->topics == 0 || p->attempts > victim->attempts))
+		if (peer_is_spare(p) &&
+			(!victim || p->topics == 0 || p->attempts > victim->attempts))
 			victim = p;
 	}
 	if (s->nb_used < s->opts.peers_max)
@@ -536,8 +537,8 @@ static uint64_t next_refresh(struct og_swarm *s, struct topic *t)
 	return jitter(s, 600000, 120000);
 }
 
-void og_swarm_refresh_done(struct og_swarm *s, const uint8_t topic[32], uint32_t stored_on,
-	uint64_t now_ns)
+void og_swarm_refresh_done(
+	struct og_swarm *s, const uint8_t topic[32], uint32_t stored_on, uint64_t now_ns)
 {
 	struct topic *t = topic_find(s, topic);
 	uint64_t wait;
@@ -611,7 +612,8 @@ static struct peer *most_urgent(struct og_swarm *s)
 		if (!best || priority(p) > priority(best)) {
 			best = p;
 			ties = 1;
-		} else if (priority(p) == priority(best) && og_rand_below(s->opts.rand, ++ties) == 0) {
+		} else if (priority(p) == priority(best) &&
+			   og_rand_below(s->opts.rand, ++ties) == 0) {
 			best = p;
 		}
 	}
@@ -631,8 +633,8 @@ static void start_dials(struct og_swarm *s, uint64_t now_ns)
 		p->attempts = (uint8_t)OG_MIN(p->attempts + 1, 200);
 		p->outgoing = true;
 		s->nb_dialling++;
-		ret = s->opts.ops->dial(s->opts.ctx, p->key, p->relays, p->nb_relays, tag_of(s, p),
-			now_ns);
+		ret = s->opts.ops->dial(
+			s->opts.ctx, p->key, p->relays, p->nb_relays, tag_of(s, p), now_ns);
 		if (ret < 0)
 			og_swarm_dial_failed(s, tag_of(s, p), now_ns);
 	}

@@ -55,8 +55,8 @@ int og_swarm_create(struct og_swarm **out, const struct og_swarm_opts *opts) OG_
 void og_swarm_destroy(struct og_swarm *s);
 
 /* 0, or -ENOSPC. Joining again changes the flags and refreshes at once. */
-int og_swarm_join(struct og_swarm *s, const uint8_t topic[32], unsigned flags,
-	uint64_t now_ns) OG_MUST_CHECK;
+int og_swarm_join(
+	struct og_swarm *s, const uint8_t topic[32], unsigned flags, uint64_t now_ns) OG_MUST_CHECK;
 void og_swarm_leave(struct og_swarm *s, const uint8_t topic[32], uint64_t now_ns);
 void og_swarm_leave_all(struct og_swarm *s, uint64_t now_ns);
 uint32_t og_swarm_topics(const struct og_swarm *s);
@@ -67,8 +67,8 @@ void og_swarm_refresh_all(struct og_swarm *s, uint64_t now_ns);
  * answered the lookup). */
 void og_swarm_found(struct og_swarm *s, const uint8_t topic[32], const uint8_t key[32],
 	const struct og_addr *relays, uint32_t nb_relays, uint64_t now_ns);
-void og_swarm_refresh_done(struct og_swarm *s, const uint8_t topic[32], uint32_t stored_on,
-	uint64_t now_ns);
+void og_swarm_refresh_done(
+	struct og_swarm *s, const uint8_t topic[32], uint32_t stored_on, uint64_t now_ns);
 void og_swarm_unannounce_done(struct og_swarm *s, const uint8_t topic[32], uint64_t now_ns);
 
 /* Explicit peers: wanted without a topic. 0 or -ENOSPC. */
