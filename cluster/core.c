@@ -16,7 +16,6 @@ enum {
 	PEERS_MAX_DEFAULT = 1024,
 	KNOWN_PEERS_MAX = 4096,
 	NODES_SAVED_MAX = 64,
-	LAN_ADDRS_MAX = 8,
 };
 
 static const uint64_t frame_budget_default = 256ull << 20;
@@ -57,14 +56,15 @@ static int post(struct cluster_core *c, enum og_core_event type, const uint8_t *
 
 /* ---- what the DHT asks and tells ---- */
 
+/* True refuses. */
 static bool dht_firewall(void *ctx, const uint8_t key[32], bool incoming)
 {
 	struct cluster_core *c = ctx;
-	bool allowed = c->stop == RUNNING && og_peers_allowed(c->peers, key);
+	bool refused = c->stop != RUNNING || !og_peers_allowed(c->peers, key);
 
-	if (!allowed)
+	if (refused)
 		og_count(&c->stats.refused_firewall);
-	return allowed;
+	return refused;
 }
 
 static int dht_reserve(void *ctx, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
@@ -113,7 +113,7 @@ static void dht_topic_done(
 {
 	struct cluster_core *c = ctx;
 
-	if (op == OG_DHT_UNANNOUNCE)
+	if (op == OG_DHT_TOPIC_UNANNOUNCE)
 		og_swarm_unannounce_done(c->swarm, topic, now_ns);
 	else
 		og_swarm_refresh_done(c->swarm, topic, status == 0 ? stored_on : 0, now_ns);
@@ -305,8 +305,8 @@ static void begin_stop(struct cluster_core *c, uint64_t now_ns)
 	c->stop = STOPPING;
 	c->stop_by = now_ns + stop_wait_ns;
 	og_swarm_leave_all(c->swarm, now_ns);
-	if (c->listening)
-		og_dht_unlisten(c->dht, now_ns);
+	if (c->listening && og_dht_unlisten(c->dht, now_ns) == 0)
+		c->listening = false;
 	og_peers_end_all(c->peers, now_ns);
 }
 
@@ -349,7 +349,7 @@ static void value_command(struct cluster_core *c, const struct og_msg *m, uint64
 		break;
 	case OG_CMD_PUT_MUTABLE:
 		ret = m->len_bytes < 8 ? -EINVAL
-				       : og_dht_mutable_put(c->dht, seq, m->data + 8,
+				       : og_dht_mutable_put(c->dht, &c->keys, seq, m->data + 8,
 						 m->len_bytes - 8, m->arg, now_ns);
 		break;
 	default:
@@ -452,14 +452,18 @@ static int create_dht(
 				.tx = opts->env.tx,
 				.rand = opts->env.rand,
 			},
-		.keys = &c->keys,
+		.keypair = &c->keys,
 		.ops = &dht_ops,
 		.ctx = c,
 		.jobs = opts->env.jobs,
-		.lan_addrs = opts->lan_addrs,
-		.nb_lan_addrs = OG_MIN(opts->nb_lan_addrs, (uint32_t)LAN_ADDRS_MAX),
+		.local_addrs = opts->lan_addrs,
+		.nb_local_addrs = OG_MIN(opts->nb_lan_addrs, (uint32_t)OG_DHT_LOCAL_ADDRS),
 	};
 
+	o.store.rand = opts->env.rand;
+	o.store.wall_ms = opts->wall_ms;
+	o.store.nb_records = o.store.nb_routes = opts->dht_records;
+	o.store.nb_mutables = o.store.nb_immutables = opts->dht_values;
 	return og_dht_create(&c->dht, &o, now_ns);
 }
 
@@ -490,6 +494,7 @@ int og_cluster_core_create(
 		.tx = opts->env.tx,
 		.rand = opts->env.rand,
 		.outbox = &c->outbox,
+		.nb_packets = opts->packets,
 		.stats = &c->stats,
 	};
 	ret = og_peers_create(&c->peers, &po);

@@ -85,6 +85,10 @@ struct og_cluster_core_opts {
 	enum og_core_tristate firewalled;
 	uint32_t peers_max;          /* connections in all; 0: 1024 */
 	uint64_t frame_budget_bytes; /* 0: 256 MiB */
+	uint32_t packets;            /* packet buffers of all streams; 0: by peers_max */
+	uint32_t dht_records;        /* kept for others; 0: the store's default */
+	uint32_t dht_values;
+	uint64_t wall_ms; /* ms since 1970, or 0 */
 };
 
 /* Counters of the core; one writer. */

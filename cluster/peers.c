@@ -160,8 +160,14 @@ static void block_free(struct og_peers *p, struct conn *c)
 static int stage(struct og_peers *p, struct conn *c, const uint8_t *data, uint32_t n)
 {
 	int32_t i = p->free_blocks;
-	struct block *b;
+	struct block *b = c->last_block == NONE ? NULL : &p->blocks[c->last_block];
 
+	if (b && b->len + n <= sizeof(b->data)) {
+		memcpy(b->data + b->len, data, n);
+		b->len += n;
+		c->staged_bytes += n;
+		return 0;
+	}
 	if (i == NONE)
 		return -ENOBUFS;
 	b = &p->blocks[i];
@@ -639,7 +645,9 @@ int og_peers_create(struct og_peers **out, const struct og_peers_opts *opts)
 {
 	struct og_streams_opts so = {
 		.nb_streams = opts->nb_conns,
-		.nb_packets = OG_MAX(opts->nb_conns * PACKETS_PER_CONN, (uint32_t)PACKETS_MIN),
+		.nb_packets = opts->nb_packets ? opts->nb_packets
+					       : OG_MAX(opts->nb_conns * PACKETS_PER_CONN,
+							 (uint32_t)PACKETS_MIN),
 		.frame_budget_bytes = opts->frame_budget_bytes,
 		.frame_max_bytes = 0xffffff,
 		.tx = opts->tx,
@@ -647,6 +655,7 @@ int og_peers_create(struct og_peers **out, const struct og_peers_opts *opts)
 		.ops = &stream_ops,
 	};
 	struct og_peers *p = calloc(1, sizeof(*p));
+	int32_t nb_blocks = (int32_t)OG_MIN(opts->nb_conns * BLOCKS_PER_CONN, (uint32_t)BLOCKS_MAX);
 	uint32_t buckets = 64;
 	int ret = -ENOMEM;
 
@@ -660,14 +669,14 @@ int og_peers_create(struct og_peers **out, const struct og_peers_opts *opts)
 	p->hash_seed = og_rand_u64(opts->rand);
 	p->conns = calloc(opts->nb_conns, sizeof(*p->conns));
 	p->buckets = malloc(buckets * sizeof(*p->buckets));
-	p->blocks = calloc(BLOCKS, sizeof(*p->blocks));
+	p->blocks = calloc(nb_blocks, sizeof(*p->blocks));
 	p->allowed = calloc(LISTED_KEYS_MAX, sizeof(*p->allowed));
 	p->denied = calloc(LISTED_KEYS_MAX, sizeof(*p->denied));
 	if (!p->conns || !p->buckets || !p->blocks || !p->allowed || !p->denied)
 		goto destroy;
 	memset(p->buckets, 0xff, buckets * sizeof(*p->buckets));
-	for (int32_t i = 0; i < BLOCKS; i++)
-		p->blocks[i].next = i + 1 < BLOCKS ? i + 1 : NONE;
+	for (int32_t i = 0; i < nb_blocks; i++)
+		p->blocks[i].next = i + 1 < nb_blocks ? i + 1 : NONE;
 	so.ctx = p;
 	ret = og_streams_create(&p->streams, &so);
 	if (ret < 0)

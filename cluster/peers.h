@@ -22,6 +22,7 @@ struct og_peers;
 struct og_peers_opts {
 	const uint8_t *own_key;
 	uint32_t nb_conns;
+	uint32_t nb_packets; /* 0: by nb_conns */
 	uint64_t frame_budget_bytes;
 	struct og_tx *tx;
 	struct og_rand *rand;

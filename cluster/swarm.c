@@ -480,11 +480,11 @@ void og_swarm_leave(struct og_swarm *s, const uint8_t topic[32], uint64_t now_ns
 		forget_topic(s, t, now_ns);
 		return;
 	}
-	/* A running announce is replaced by the unannounce: the layer below cancels it. */
 	t->state = TOPIC_LEAVING;
 	t->again = false;
 	t->due = now_ns + refresh_timeout_ns;
-	if (s->opts.ops->unannounce(s->opts.ctx, topic, now_ns) < 0)
+	/* One operation at a time: a running refresh ends first. */
+	if (!t->running && s->opts.ops->unannounce(s->opts.ctx, topic, now_ns) < 0)
 		forget_topic(s, t, now_ns);
 }
 
@@ -543,8 +543,14 @@ void og_swarm_refresh_done(
 	struct topic *t = topic_find(s, topic);
 	uint64_t wait;
 
-	if (!t || t->state != TOPIC_REFRESHING)
+	if (!t || !t->running)
 		return;
+	t->running = false;
+	if (t->state == TOPIC_LEAVING) {
+		if (s->opts.ops->unannounce(s->opts.ctx, topic, now_ns) < 0)
+			forget_topic(s, t, now_ns);
+		return;
+	}
 	t->state = TOPIC_WAITING;
 	if (stored_on == 0) {
 		wait = OG_MIN(1000ull << OG_MIN(t->backoff, 5), 30000ull) * OG_NS_PER_MS;
@@ -590,6 +596,7 @@ static uint64_t tick_topics(struct og_swarm *s, uint64_t now_ns)
 			next = OG_MIN(next, t->due);
 		} else {
 			t->state = TOPIC_REFRESHING;
+			t->running = true;
 			t->due = now_ns + refresh_timeout_ns;
 			if (s->opts.ops->refresh(s->opts.ctx, t->topic, t->flags, now_ns) < 0)
 				og_swarm_refresh_done(s, t->topic, 0, now_ns);
