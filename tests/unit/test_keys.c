@@ -276,8 +276,8 @@ Test(keyfile, the_file_of_another_user_is_refused)
 
 Test(keyfile, anything_but_a_seed_is_refused)
 {
-	static const char *const bad[] = {"", "\n", "01", SEED_1 "\n\n", SEED_1 "0", SEED_1 "01\n",
-		SEED_1 " ", SEED_1 "\r\n", " " SEED_1,
+	static const char *const bad[] = {"", "\n", "01", (SEED_1 "\n\n"), (SEED_1 "0"),
+		(SEED_1 "01\n"), (SEED_1 " "), (SEED_1 "\r\n"), (" " SEED_1),
 		"g101010101010101010101010101010101010101010101010101010101010101\n",
 		"0101010101010101010101010101010101010101010101010101010101010\n01\n"};
 	struct og_keypair kp;
