@@ -13,7 +13,9 @@ enum scene { IK_1, IK_2, XX_1, XX_2, XX_3, HONEST, NB_SCENES };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
-/* The keys of the vectors "dht-ik" and "stream-xx", so that their messages are seeds that get far. */
+/*
+ * The keys of the vectors "dht-ik" and "stream-xx", so that their messages are seeds that get far.
+ */
 static struct og_keypair keypair(uint8_t byte)
 {
 	uint8_t seed[OG_SEED_BYTES];
