@@ -23,7 +23,7 @@ void og_send_prepare(struct og_send *send, struct rte_mbuf *m)
 		.msg_iovlen = 1,
 	};
 	if (p->ttl != 0) {
-		struct cmsghdr *c = &send->control.align;
+		struct cmsghdr *c = (struct cmsghdr *)(void *)send->control;
 		int ttl = p->ttl;
 
 		*c = (struct cmsghdr){CMSG_LEN(sizeof(ttl)), IPPROTO_IP, IP_TTL};

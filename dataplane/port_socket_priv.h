@@ -6,6 +6,8 @@
 #include "dataplane/port_socket.h"
 
 #include <netinet/in.h>
+#include <stdalign.h>
+#include <string.h>
 #include <sys/socket.h>
 
 /* Embedded first in the port of each way. */
@@ -19,10 +21,7 @@ struct og_send {
 	struct msghdr msg;
 	struct iovec iov;
 	struct sockaddr_in dst;
-	union {
-		struct cmsghdr align;
-		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control;
+	alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
 };
 
 void og_send_prepare(struct og_send *send, struct rte_mbuf *m);
