@@ -3,6 +3,7 @@
 #include "dht/rpc_priv.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdlib.h>
 
 enum {

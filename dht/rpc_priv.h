@@ -4,13 +4,12 @@
 #pragma once
 #include "base/count.h"
 #include "base/metrics.h"
+#include "crypto/token.h"
 #include "dht/limits.h"
 #include "dht/nat.h"
 #include "dht/query.h"
 #include "dht/rpc.h"
 #include "dht/table.h"
-
-#include "dht/rpc_token.h"
 
 enum {
 	OG_DHT_REFUSED_MAX = 4096,

@@ -7,8 +7,6 @@
  */
 #include "dht/rpc_priv.h"
 
-#include "dht/rpc_token.h"
-
 #include <errno.h>
 
 enum {
