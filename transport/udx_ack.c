@@ -4,7 +4,8 @@
 /* One acknowledgement packet's worth of news. */
 struct news {
 	uint32_t nb_acked;
-	uint64_t rtt_ns; /* of the packet sent last that was sent once; 0: none */
+	uint64_t last_sent_ns; /* of the packet that was sent last */
+	bool sent_once;        /* that one: else it tells no round trip */
 };
 
 /* RFC 9293, 3.10.7.4: only from packets that are not older than the last one that told it. */
@@ -39,11 +40,10 @@ static void packet_arrived(
 		og_udx_list_remove(u, tx, idx);
 		tx->in_flight--;
 	}
-	if (p->nb_tx == 1) {
-		uint64_t rtt = OG_MAX(u->now_ns - p->sent_ns, 1);
-
-		if (news->rtt_ns == 0 || rtt < news->rtt_ns)
-			news->rtt_ns = rtt;
+	/* Others may only have been waiting for a place among the blocks of this answer. */
+	if (p->sent_ns >= news->last_sent_ns) {
+		news->last_sent_ns = p->sent_ns;
+		news->sent_once = p->nb_tx == 1;
 	}
 	og_udx_rack_update(tx, p, u->now_ns);
 	if (og_seq_diff(seq + 1, tx->fack) > 0)
@@ -99,6 +99,8 @@ static void tell_congestion_control(struct og_udx *u, struct og_udx_stream *s,
 	struct og_udx_cc_ack ack = {
 		.now_ns = u->now_ns,
 		.srtt_ns = tx->srtt_ns,
+		.min_rtt_ns = tx->min_rtt_ns,
+		.rtt_ns = news->sent_once ? u->now_ns - news->last_sent_ns : 0,
 		.nb_acked = news->nb_acked,
 		.in_flight = in_flight_before,
 		.packet_bytes = tx->path.size,
@@ -137,8 +139,8 @@ void og_udx_acknowledged(struct og_udx *u, struct og_udx_stream *s, const struct
 		og_udx_make_ready(u, s); /* there may be room in flight, or a larger window */
 	if (news.nb_acked == 0 && !advanced)
 		return;
-	if (news.rtt_ns > 0)
-		og_udx_rtt_sample(tx, news.rtt_ns, u->now_ns);
+	if (news.sent_once)
+		og_udx_rtt_sample(tx, u->now_ns - news.last_sent_ns, u->now_ns);
 	if (tx->recovery != OG_UDX_SOUND && og_seq_diff(tx->una, tx->recovery_point) >= 0)
 		tx->recovery = OG_UDX_SOUND;
 	og_udx_detect_losses(u, s);

@@ -2,6 +2,11 @@
 
 #include <math.h>
 
+#define DELAY_MIN_NS (4 * OG_NS_PER_MS)
+#define DELAY_MAX_NS (16 * OG_NS_PER_MS)
+
+enum { NB_LATE_MAX = 8 };
+
 static const double cubic_c = 0.4;
 static const double cubic_beta = 0.7;
 static const double cubic_alpha = 3 * (1 - 0.7) / (1 + 0.7); /* RFC 9438, 4.3 */
@@ -60,11 +65,27 @@ static void avoid_congestion(struct og_udx_cc *cc, const struct og_udx_cc_ack *a
 	set_window(cc, fmax(window, cc->cubic.w_est));
 }
 
+/* Delay that grows means a queue: go on with care before it overflows (RFC 9406, 4.2). */
+static bool queue_builds_up(struct og_udx_cc *cc, const struct og_udx_cc_ack *ack)
+{
+	uint64_t margin = OG_MIN(OG_MAX(ack->min_rtt_ns / 8, DELAY_MIN_NS), DELAY_MAX_NS);
+
+	if (ack->rtt_ns == 0)
+		return false;
+	if (ack->rtt_ns < ack->min_rtt_ns + margin)
+		cc->cubic.nb_late = 0;
+	else
+		cc->cubic.nb_late++;
+	return cc->cubic.nb_late >= NB_LATE_MAX;
+}
+
 /* A window that the sender does not fill says nothing about the path: it must not grow. */
 static void grow(struct og_udx_cc *cc, const struct og_udx_cc_ack *ack)
 {
 	if (cc->cubic.window < cc->cubic.ssthresh) {
-		if (ack->in_flight * 2 >= cc->cwnd)
+		if (queue_builds_up(cc, ack))
+			cc->cubic.ssthresh = cc->cubic.window;
+		else if (ack->in_flight * 2 >= cc->cwnd)
 			set_window(cc, cc->cubic.window + ack->nb_acked);
 	} else if (ack->in_flight + 1 >= cc->cwnd) {
 		avoid_congestion(cc, ack);

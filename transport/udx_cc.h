@@ -5,7 +5,8 @@
  * when acknowledgements, losses and time-outs come in. cwnd is at least OG_UDX_CWND_MIN except
  * after a time-out, and the rate is never 0 (0 stands for "not paced yet").
  *
- * Source:  og_udx_cubic: RFC 9438; pacing gains as in Linux.
+ * Source:  og_udx_cubic: RFC 9438; leaves slow start on growing delay with the thresholds of
+ *          RFC 9406; pacing gains as in Linux.
  * Units:   windows are packets, times ns.
  * Threads: values of one owner.
  */
@@ -21,7 +22,9 @@ struct og_udx_cc;
 /* What one acknowledgement told. */
 struct og_udx_cc_ack {
 	uint64_t now_ns;
-	uint64_t srtt_ns;   /* 0: no sample yet */
+	uint64_t srtt_ns; /* 0: no sample yet */
+	uint64_t min_rtt_ns;
+	uint64_t rtt_ns;    /* the sample of this acknowledgement; 0: none */
 	uint32_t nb_acked;  /* newly, cumulatively or selectively */
 	uint32_t in_flight; /* before this acknowledgement */
 	uint32_t packet_bytes;
@@ -49,6 +52,7 @@ struct og_udx_cc {
 			double w_est; /* what Reno would have */
 			double k_s;
 			uint64_t epoch_ns; /* 0: the next growth begins one */
+			uint32_t nb_late;  /* samples in a row that show a queue, in slow start */
 		} cubic;
 	};
 };

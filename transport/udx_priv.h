@@ -43,6 +43,7 @@ struct og_udx_path {
 	uint16_t wanted;
 	uint8_t losses; /* of probes of this size */
 	bool searching;
+	bool stepping;    /* a leap failed */
 	bool probing;     /* one is in flight */
 	bool begun;       /* something has been acknowledged at this base */
 	uint8_t timeouts; /* in a row, of packets above the base size */
