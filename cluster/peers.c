@@ -387,9 +387,9 @@ static void hold_back(struct og_peers *p, struct conn *c)
 		return;
 	c->paused = hold;
 	if (hold)
-		og_stream_pause(p->streams, c->id, p->now_ns);
+		og_stream_pause(p->streams, c->id);
 	else
-		og_stream_resume(p->streams, c->id, p->now_ns);
+		og_stream_resume(p->streams, c->id);
 }
 
 static void on_data(void *ctx, struct og_stream_id id, const uint8_t *plain, size_t n)
@@ -623,7 +623,7 @@ void og_peers_flush(struct og_peers *p, uint64_t now_ns)
 
 void og_peers_metrics_register(struct og_peers *p)
 {
-	og_streams_metrics_register(p->streams);
+	og_streams_metrics_register(&p->streams, 1);
 }
 
 void og_peers_wire(struct og_peers *p, struct og_dht *dht, struct og_swarm *swarm)
