@@ -92,11 +92,11 @@ int og_dht_holepunch_decode(
 void og_dht_holepunch_encode(struct og_writer *w, const struct og_dht_holepunch *h);
 
 /* dht.md 9.3: the plain text inside the two Noise messages. */
-enum og_dht_error {
-	OG_DHT_ERROR_NONE,
-	OG_DHT_ERROR_ABORTED,
-	OG_DHT_ERROR_VERSION,
-	OG_DHT_ERROR_TRY_LATER,
+enum og_dht_payload_error {
+	OG_DHT_PAYLOAD_OK,
+	OG_DHT_PAYLOAD_ABORTED,
+	OG_DHT_PAYLOAD_VERSION,
+	OG_DHT_PAYLOAD_TRY_LATER,
 };
 
 enum og_dht_firewall {
