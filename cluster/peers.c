@@ -1,5 +1,8 @@
 #include "cluster/peers.h"
 
+#include "base/bytes.h"
+#include "base/count.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +10,8 @@
 enum {
 	NONE = -1,
 	LISTED_KEYS_MAX = 1024,
-	BLOCKS =
-		1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all peers together */
+	BLOCKS_MAX = 1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all together */
+	BLOCKS_PER_CONN = 34, /* the credit of one, in pieces of any size */
 	PACKETS_PER_CONN = 48,
 	PACKETS_MIN = 32768,
 	UNREAD_ALL_BYTES = 8 * 1024 * 1024, /* beyond it every stream that delivers is held back */
