@@ -3,6 +3,7 @@
  *
  *     net_probe ADDRESS:PORT [SOURCE]         ping, then UDP echoes of many sizes
  *     net_probe --rate SECONDS ADDRESS:PORT   closed loop of 256 datagrams; prints the rate
+ *     net_probe --echo ADDRESS:PORT           the reference: a plain recvmmsg echo, until killed
  *
  * Exit status 0: every ping and every datagram came back as it was sent.
  */
@@ -147,12 +148,40 @@ static int rate(const struct og_addr *to, double seconds)
 	return 0;
 }
 
+static int reference_echo(const struct og_addr *at)
+{
+	struct sockaddr_in sin = to_sockaddr(at), src[64];
+	static uint8_t data[64][2048];
+	struct mmsghdr msgs[64];
+	struct iovec iov[64];
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), got;
+
+	if (bind(fd, (struct sockaddr *)&sin, sizeof(sin)) < 0)
+		return -1;
+	for (;;) {
+		for (int i = 0; i < 64; i++) {
+			iov[i] = (struct iovec){data[i], sizeof(data[i])};
+			msgs[i].msg_hdr = (struct msghdr){.msg_name = &src[i],
+				.msg_namelen = sizeof(src[i]),
+				.msg_iov = &iov[i],
+				.msg_iovlen = 1};
+		}
+		got = recvmmsg(fd, msgs, 64, MSG_WAITFORONE, NULL);
+		for (int i = 0; i < got; i++)
+			iov[i].iov_len = msgs[i].msg_len;
+		if (got <= 0 || sendmmsg(fd, msgs, (unsigned)got, 0) != got)
+			return -1;
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct og_addr to, from = {.port = 0};
 
 	if (argc == 4 && strcmp(argv[1], "--rate") == 0 && og_addr_parse(&to, argv[3]) == 0)
 		return rate(&to, atof(argv[2])) < 0;
+	if (argc == 3 && strcmp(argv[1], "--echo") == 0 && og_addr_parse(&to, argv[2]) == 0)
+		return reference_echo(&to) < 0;
 	if (argc < 2 || argc > 3 || og_addr_parse(&to, argv[1]) < 0 ||
 		(argc == 3 && og_addr_parse(&from, argv[2]) < 0)) {
 		fprintf(stderr, "usage: %s ADDRESS:PORT [SOURCE]\n", argv[0]);
