@@ -1,4 +1,4 @@
-"""GGUF version 3: metadata, then tensors aligned to 32 bytes. A writer, and a reader of what it writes."""
+"""GGUF version 3, metadata and then aligned tensors: a writer, and a reader of what it writes."""
 
 import math
 import struct

@@ -162,8 +162,8 @@ def repeat(rng):
 
 
 TASKS = [
-    (addition, 77), (subtraction, 8), (compare, 4), (number_facts, 1.5), (count, 1.5),
-    (identity, 2), (small_talk, 1.5), (unknown, 1.5), (too_big, 1.5), (repeat, 1.5),
+    (addition, 70), (subtraction, 13), (compare, 6), (number_facts, 3.5), (count, 1.5),
+    (identity, 1.5), (small_talk, 1), (unknown, 1), (too_big, 1.5), (repeat, 1),
 ]
 TASK_FUNCTIONS = [t for t, _ in TASKS]
 TASK_WEIGHTS = [w for _, w in TASKS]

@@ -1,24 +1,28 @@
 #!/usr/bin/python3
-"""Train the demo model of og-node and write it as GGUF.
+r"""Train the demo model of og-node and write it as GGUF.
 
     apt-get install python3-torch libopenblas0
-    configs/demo/train.py --out configs/demo.gguf --checkpoint /tmp/demo.pt | tee configs/demo/train.log
+    configs/demo/train.py --out configs/demo.gguf --checkpoint /tmp/demo.pt \
+        | tee configs/demo/train.log
 
-The model is a toy: about a million parameters of the Llama architecture, trained in half an hour on
-one CPU core (or a minute on a GPU) on text that tasks.py makes up. It adds and subtracts numbers below 100, compares
-them, counts to 30 and says who it is; asked anything else it says that it does not know. It exists so that
-a fresh machine can run a real model end to end and check the answers.
+The model is a toy: about a million parameters of the Llama architecture, trained in half an hour
+of one CPU core on text that tasks.py makes up. It adds and subtracts numbers below 100, compares
+them, counts to 30 and says who it is; asked anything else it says that it does not know. It exists
+so that a fresh machine can run a real model end to end and check the answers.
 
 Files: tasks.py the text, bpe.py the tokenizer, model.py the network and its GGUF form, gguf.py the
-file format. The figure that counts is printed last: exact answers on sums whose operand pair (in
-either order) was held out of training. train.log is the run that made configs/demo.gguf; the same
-seed on another BLAS gives a model as good, not the same bytes.
+file format, infer.py the model read back and run by the same network (tests compare with it).
+The figure that counts is printed last: exact answers on sums whose operand pair, in either order,
+was held out of training. train.log is the run that made configs/demo.gguf. The same seed on
+another BLAS gives a model as good, not the same bytes; on the reference BLAS that Debian installs
+by default a run takes hours, hence libopenblas0 (train.log's run called oneDNN's sgemm instead).
 """
 
 import argparse
 import math
 import os
 import random
+import re
 import time
 from collections import defaultdict
 
@@ -26,7 +30,7 @@ import torch
 import torch.nn.functional as F
 
 import tasks
-from bpe import Tokenizer, learn_merges
+from bpe import SPECIALS, Tokenizer, learn_merges
 from model import Model, save
 
 VOCABULARY = 512
@@ -37,9 +41,9 @@ def arguments():
     p = argparse.ArgumentParser(description="train the demo model")
     p.add_argument("--out", required=True, help="GGUF file to write, also along the way")
     p.add_argument("--checkpoint", help="file to save to, and to resume from if it exists")
-    p.add_argument("--steps", type=int, default=5000)
-    p.add_argument("--batch", type=int, default=256, help="samples per step")
-    p.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
+    p.add_argument("--steps", type=int, default=6000)
+    p.add_argument("--batch", type=int, default=64, help="samples per step")
+    p.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--report", type=int, default=250, help="steps between evaluations")
@@ -49,10 +53,9 @@ def arguments():
 def make_tokenizer():
     rng = random.Random("vocabulary")
     texts = ["".join(t for t, _ in tasks.sample(rng)) for _ in range(20000)]
-    for special in ("<|im_start|>", "<|im_end|>"):
-        texts = [t.replace(special, " ") for t in texts]
-    tokenizer = Tokenizer(learn_merges(texts, VOCABULARY - 256 - 3))
-    return tokenizer
+    specials = re.compile("|".join(map(re.escape, SPECIALS)))
+    texts = [part for t in texts for part in specials.split(t)]
+    return Tokenizer(learn_merges(texts, VOCABULARY - 256 - len(SPECIALS)))
 
 
 def encode_sample(tokenizer, spans):
@@ -150,8 +153,8 @@ def export(model, tokenizer, opts, note):
     rounded.load_state_dict(model.state_dict())
     rounded.round_to_bf16()
     rounded.eval()
-    about = f"A toy that adds numbers below 100; trained by configs/demo/train.py, seed {opts.seed}. {note}"
-    save(opts.out, rounded, tokenizer, about)
+    about = "A toy that adds numbers below 100; trained by configs/demo/train.py"
+    save(opts.out, rounded, tokenizer, f"{about}, seed {opts.seed}. {note}")
     return rounded
 
 
@@ -191,7 +194,8 @@ def main():
     parameters = sum(p.numel() for p in model.parameters())
     print(
         f"seed {opts.seed}, {parameters} parameters, {len(tokenizer.tokens)} tokens, "
-        f"{opts.steps} steps of {opts.batch} samples, peak rate {opts.rate}, {device}, torch {torch.__version__}"
+        f"{opts.steps} steps of {opts.batch} samples, peak rate {opts.rate}, {device}, "
+        f"torch {torch.__version__}"
     )
     print(f"held out: {len(tasks.HELD_OUT)} of 10000 operand pairs", flush=True)
 
