@@ -441,7 +441,7 @@ uint32_t og_dht_store_lookup(struct og_dht_store *st, const uint8_t target[32], 
 
 /* ---- Values ---- */
 
-enum og_dht_put og_dht_store_judge_mutable(const struct og_dht_store *st, const uint8_t target[32],
+static enum og_dht_put judge_mutable(const struct og_dht_store *st, const uint8_t target[32],
 	const struct og_dht_mutable *m, uint64_t now_ns)
 {
 	uint32_t i = og_shelf_first(&st->mutable_shelf, target, now_ns);
@@ -462,7 +462,7 @@ enum og_dht_put og_dht_store_judge_mutable(const struct og_dht_store *st, const 
 enum og_dht_put og_dht_store_put_mutable(struct og_dht_store *st, const uint8_t target[32],
 	const struct og_dht_mutable *m, const struct og_dht_source *src, uint64_t now_ns)
 {
-	enum og_dht_put verdict = og_dht_store_judge_mutable(st, target, m, now_ns);
+	enum og_dht_put verdict = judge_mutable(st, target, m, now_ns);
 	struct mutable_value *v;
 
 	if (verdict != OG_DHT_PUT_OK)

@@ -108,9 +108,6 @@ enum og_dht_put {
 
 enum og_dht_put og_dht_store_put_mutable(struct og_dht_store *st, const uint8_t target[32],
 	const struct og_dht_mutable *m, const struct og_dht_source *src, uint64_t now_ns);
-/* What a put would get now, without its signature having been checked. */
-enum og_dht_put og_dht_store_judge_mutable(const struct og_dht_store *st, const uint8_t target[32],
-	const struct og_dht_mutable *m, uint64_t now_ns);
 /* Reading renews. out->public_key is NULL: the shape of a reply. */
 bool og_dht_store_get_mutable(struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns,
 	struct og_dht_mutable *out);

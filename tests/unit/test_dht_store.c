@@ -1,6 +1,5 @@
 #include "dht/store.h"
 
-#include "dht/rate.h"
 #include "dht/shelf.h"
 
 #include <criterion/criterion.h>
@@ -317,19 +316,4 @@ Test(dht_store, a_shelf_agrees_with_a_naive_model_under_random_use)
 	}
 	cr_assert_eq(s.evicted, 0);
 	og_shelf_fini(&s);
-}
-
-Test(dht_store, a_bucket_gives_its_burst_and_then_its_rate)
-{
-	struct og_rate r;
-	unsigned passed = 0;
-
-	cr_assert_eq(og_rate_init(&r, 20, 5, 1024, &rng), 0);
-	for (uint64_t ms = 0; ms < 10000; ms++)
-		passed += og_rate_allow(&r, 42, ms * OG_NS_PER_MS);
-	cr_assert(passed >= 203 && passed <= 206, "%u", passed);
-	cr_assert(og_rate_allow(&r, 43, 0));
-	og_rate_fini(&r);
-	cr_assert_eq(og_rate_init(&r, 0, 0, 0, &rng), 0);
-	cr_assert(og_rate_allow(&r, 42, 0));
 }
