@@ -1,7 +1,8 @@
 #include "dht/wire.h"
 
+#include "crypto/hash.h"
+
 #include <errno.h>
-#include <sodium.h>
 
 enum {
 	TYPE_REQUEST = 0x03,
@@ -120,5 +121,5 @@ void og_dht_node_id(uint8_t id[OG_DHT_ID_BYTES], const struct og_addr *a)
 	uint8_t addr4[OG_DHT_ADDR4_BYTES];
 
 	og_dht_addr4_store(addr4, a);
-	crypto_generichash(id, OG_DHT_ID_BYTES, addr4, sizeof(addr4), NULL, 0);
+	og_hash_one(id, addr4, sizeof(addr4));
 }
