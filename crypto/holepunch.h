@@ -15,7 +15,9 @@ enum { OG_HOLEPUNCH_NONCE_BYTES = 24, OG_HOLEPUNCH_OVERHEAD = 40 };
 
 void og_holepunch_secret(uint8_t secret[32], const struct og_noise_keys *keys);
 
-/* Writes n + OG_HOLEPUNCH_OVERHEAD bytes that do not overlap `plain`. The nonce is 24 random bytes. */
+/*
+ * Writes n + OG_HOLEPUNCH_OVERHEAD bytes that do not overlap `plain`. The nonce is 24 random bytes.
+ */
 void og_holepunch_seal(uint8_t *out, const uint8_t secret[32],
 	const uint8_t nonce[OG_HOLEPUNCH_NONCE_BYTES], const uint8_t *plain, size_t n);
 

@@ -43,9 +43,9 @@ void og_keypair_free(struct og_keypair *kp);
 int og_keypair_load(struct og_keypair *out, const char *path) OG_MUST_CHECK;
 
 /*
- * Make a new pair and its file: written beside `path`, synced, and put in place in one step, so that
- * the file is never seen half written. Returns 0, -EEXIST when there is a file already (it stays as it
- * is), -ENAMETOOLONG, or the error of the system call.
+ * Make a new pair and its file: written beside `path`, synced, and put in place in one step, so
+ * that the file is never seen half written. Returns 0, -EEXIST when there is a file already (it
+ * stays as it is), -ENAMETOOLONG, or the error of the system call.
  */
 int og_keypair_create(struct og_keypair *out, const char *path, struct og_rand *rand) OG_MUST_CHECK;
 

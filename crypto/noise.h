@@ -9,8 +9,8 @@
  * Source:  Noise rev 34; noise-stream.md 1 and 2 (the group, HASHLEN 64, the HMAC block).
  * Units:   bytes.
  * Threads: a value; pure. Up to 4 scalar multiplications a message: on a crypto worker, see job.h.
- * Memory:  a plain value that may be copied: a client keeps one after message 1 and reads each reply
- *          that arrives with a copy. Holds secrets: og_noise_wipe() on every exit.
+ * Memory:  a plain value that may be copied: a client keeps one after message 1 and reads each
+ *          reply that arrives with a copy. Holds secrets: og_noise_wipe() on every exit.
  */
 #pragma once
 #include "crypto/keys.h"
@@ -47,8 +47,8 @@ struct og_noise {
 };
 
 /*
- * `remote_static` for an initiator of IK, else NULL. Returns 0, or -EINVAL when it is there or missing
- * against that rule.
+ * `remote_static` for an initiator of IK, else NULL. Returns 0, or -EINVAL when it is there or
+ * missing against that rule.
  */
 int og_noise_init(struct og_noise *n, enum og_noise_pattern p, bool initiator,
 	const struct og_keypair *local, const uint8_t *remote_static, const uint8_t *prologue,
@@ -58,23 +58,27 @@ int og_noise_init(struct og_noise *n, enum og_noise_pattern p, bool initiator,
 void og_noise_set_ephemeral(struct og_noise *n, const uint8_t seed[OG_SEED_BYTES]);
 
 /*
- * The next message with `payload`. Returns 0, -EPROTO when it is not this side's turn, -ENOBUFS when
- * `cap_bytes` is too small and -EMSGSIZE when it would be longer than 65535 (n is unchanged and may be
- * used again), -EBADMSG when a key of the other side is no valid point. `out` and `payload` do not overlap.
+ * The next message with `payload`. Returns 0, -EPROTO when it is not this side's turn, -ENOBUFS
+ * when `cap_bytes` is too small and -EMSGSIZE when it would be longer than 65535 (n is unchanged
+ * and may be used again), -EBADMSG when a key of the other side is no valid point. `out` and
+ * `payload` do not overlap.
  */
 int og_noise_write(struct og_noise *n, const uint8_t *payload, size_t payload_bytes, uint8_t *out,
 	size_t cap_bytes, size_t *out_bytes) OG_MUST_CHECK;
 
 /*
- * The other side's next message. Returns 0, -EPROTO when it is not its turn, -ENOBUFS when the payload
- * does not fit (n is unchanged), -EBADMSG for anything wrong with the bytes. `payload` and `msg` do
- * not overlap; `payload` may be NULL when `cap_bytes` is 0.
+ * The other side's next message. Returns 0, -EPROTO when it is not its turn, -ENOBUFS when the
+ * payload does not fit (n is unchanged), -EBADMSG for anything wrong with the bytes. `payload` and
+ * `msg` do not overlap; `payload` may be NULL when `cap_bytes` is 0.
  */
 int og_noise_read(struct og_noise *n, const uint8_t *msg, size_t msg_bytes, uint8_t *payload,
 	size_t cap_bytes, size_t *payload_bytes) OG_MUST_CHECK;
 
 bool og_noise_done(const struct og_noise *n);
-/* NULL until it is known and proven by a read that succeeded (an initiator of IK knows it from the start). */
+/*
+ * NULL until it is known and proven by a read that succeeded (an initiator of IK knows it from the
+ * start).
+ */
 const uint8_t *og_noise_remote_static(const struct og_noise *n);
 /* Only when done. */
 void og_noise_split(const struct og_noise *n, struct og_noise_keys *out);

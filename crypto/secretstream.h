@@ -40,8 +40,8 @@ void og_stream_role_id(
 	uint8_t id[OG_STREAM_ID_BYTES], const struct og_noise_keys *keys, bool initiator);
 
 /*
- * Start sending: fills `frame`, the first bytes to send. `initiator` is the role of this side; `header`
- * is 24 random bytes, drawn by the caller for this stream alone.
+ * Start sending: fills `frame`, the first bytes to send. `initiator` is the role of this side;
+ * `header` is 24 random bytes, drawn by the caller for this stream alone.
  */
 void og_secretstream_tx_init(struct og_secretstream_tx *tx, const struct og_noise_keys *keys,
 	bool initiator, const uint8_t header[OG_STREAM_HEADER_BYTES],
@@ -49,8 +49,8 @@ void og_secretstream_tx_init(struct og_secretstream_tx *tx, const struct og_nois
 
 /*
  * Start receiving with the other side's header frame, length included. `initiator` is the role of
- * this side. Returns 0, or -EBADMSG when the length or the id is wrong: close the stream. The header
- * itself proves nothing yet; the first frame that opens does.
+ * this side. Returns 0, or -EBADMSG when the length or the id is wrong: close the stream. The
+ * header itself proves nothing yet; the first frame that opens does.
  */
 int og_secretstream_rx_init(struct og_secretstream_rx *rx, const struct og_noise_keys *keys,
 	bool initiator, const uint8_t frame[OG_FRAME_HEADER_BYTES]) OG_MUST_CHECK;
