@@ -15,7 +15,7 @@ enum {
 	WAITERS = 4, /* copies of N that arrive while the jobs run */
 	ANSWER_MAX = 400,
 	BUCKETS = 4096,
-	LOAD_DIVISOR = 8, /* of the jobs in work: from there on only proven sources */
+	LOAD_DIVISOR = 8,     /* of the jobs in work: from there on only proven sources */
 	CLIENT_NET = 1 << 24, /* tells a /24 from a host in a budget's keys */
 };
 
@@ -42,16 +42,16 @@ struct waiter {
 
 struct session {
 	uint32_t gen;
-	uint32_t prev, next;           /* in its stage */
+	uint32_t prev, next; /* in its stage */
 	uint32_t next_digest, next_stream;
-	uint8_t stage;                 /* enum stage */
+	uint8_t stage; /* enum stage */
 	uint8_t nb_waiters;
-	bool refused;                  /* lingers in silence */
+	bool refused; /* lingers in silence */
 	bool direct, client_open;
 	bool has_stream;
-	bool failed;                   /* the answer carries an error */
+	bool failed; /* the answer carries an error */
 	uint16_t answer_bytes;
-	uint16_t endpoint;             /* of the first copy */
+	uint16_t endpoint; /* of the first copy */
 	struct og_addr client;
 	uint32_t remote_udx_id;
 	uint64_t stream;
@@ -211,8 +211,7 @@ static bool make_room(struct og_dht_accept *acc, uint64_t now_ns)
 	return false;
 }
 
-static uint32_t session_new(
-	struct og_dht_accept *acc, const uint8_t digest[32], uint64_t now_ns)
+static uint32_t session_new(struct og_dht_accept *acc, const uint8_t digest[32], uint64_t now_ns)
 {
 	uint32_t i, gen;
 	struct session *s;
@@ -234,8 +233,7 @@ static uint32_t session_new(
 
 /* ---- Answers ---- */
 
-static void send_answer(
-	struct og_dht_accept *acc, const struct session *s, const struct waiter *to)
+static void send_answer(struct og_dht_accept *acc, const struct session *s, const struct waiter *to)
 {
 	struct og_dht_handshake h = {.mode = OG_DHT_FROM_SERVER,
 		.noise = s->answer,
@@ -273,8 +271,8 @@ static void answer_copy(struct og_dht_accept *acc, struct session *s, const stru
 
 /* ---- Message 1 arrives ---- */
 
-static bool waiter_of(struct waiter *out, const struct og_dht_incoming *in,
-	const struct og_dht_handshake *h)
+static bool waiter_of(
+	struct waiter *out, const struct og_dht_incoming *in, const struct og_dht_handshake *h)
 {
 	*out = (struct waiter){.mode = h->mode,
 		.endpoint = in->endpoint,
@@ -404,8 +402,7 @@ void og_dht_accept_handshake(struct og_dht_accept *acc, const struct og_dht_inco
 
 /* ---- Message 1 is read ---- */
 
-static int reserve_stream(
-	struct og_dht_accept *acc, uint32_t i, uint32_t *udx_id, uint64_t now_ns)
+static int reserve_stream(struct og_dht_accept *acc, uint32_t i, uint32_t *udx_id, uint64_t now_ns)
 {
 	struct og_dht_env *env = acc->env;
 	uint64_t stream;
@@ -641,11 +638,10 @@ static int allocate(struct og_dht_accept *acc, const struct og_dht_opts *opts)
 		return -ENOMEM;
 	memset(acc->by_digest, 0xff, nb_heads * sizeof(*acc->by_digest));
 	memset(acc->by_stream, 0xff, nb_heads * sizeof(*acc->by_stream));
-	if (og_dht_budget_create(&acc->clients, BUCKETS, og_rand_u64(rand), per_client,
-		    per_client) < 0)
+	if (og_dht_budget_create(
+		    &acc->clients, BUCKETS, og_rand_u64(rand), per_client, per_client) < 0)
 		return -ENOMEM;
-	return og_dht_budget_create(
-		&acc->relays, BUCKETS, og_rand_u64(rand), per_relay, per_relay);
+	return og_dht_budget_create(&acc->relays, BUCKETS, og_rand_u64(rand), per_relay, per_relay);
 }
 
 int og_dht_accept_create(

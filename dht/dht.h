@@ -57,8 +57,8 @@ struct og_dht_ops {
 	 * -EPROTO the peer speaks another version; -EREMOTEIO it answered with an error;
 	 * -EOPNOTSUPP only hole punching could reach it; -ETIMEDOUT; -ENOBUFS no room for the work.
 	 */
-	void (*connect_failed)(void *ctx, uint64_t tag, const uint8_t remote_key[32], int reason,
-		uint64_t now_ns);
+	void (*connect_failed)(
+		void *ctx, uint64_t tag, const uint8_t remote_key[32], int reason, uint64_t now_ns);
 	/* Reported once per node that lists it: the caller keeps them apart. Never our own key. */
 	void (*topic_peer)(void *ctx, const uint8_t topic[32], const uint8_t key[32],
 		const struct og_addr *relays, uint32_t nb_relays, uint64_t now_ns);
@@ -87,16 +87,16 @@ struct og_dht_opts {
 	struct og_dht_store_opts store;
 
 	/* Limits; 0 takes the default in brackets. */
-	uint32_t nb_connects;          /* outgoing attempts at a time [64] */
-	uint32_t nb_accepts;           /* handshakes remembered, half-open ones included [1024] */
-	uint32_t nb_topics;            /* topics in use [64] */
-	uint32_t nb_value_ops;         /* puts and gets at a time [16] */
-	uint32_t nb_verifies;          /* signatures of announces and puts in work [256] */
-	uint32_t nb_noise_jobs;        /* incoming handshakes in work [256] */
-	uint32_t records_per_s;        /* announces and puts verified, of one limited host [32] */
-	uint32_t handshakes_per_s;     /* of one limited host or, relayed, client /24 [20] */
+	uint32_t nb_connects;            /* outgoing attempts at a time [64] */
+	uint32_t nb_accepts;             /* handshakes remembered, half-open ones included [1024] */
+	uint32_t nb_topics;              /* topics in use [64] */
+	uint32_t nb_value_ops;           /* puts and gets at a time [16] */
+	uint32_t nb_verifies;            /* signatures of announces and puts in work [256] */
+	uint32_t nb_noise_jobs;          /* incoming handshakes in work [256] */
+	uint32_t records_per_s;          /* announces and puts verified, of one limited host [32] */
+	uint32_t handshakes_per_s;       /* of one limited host or, relayed, client /24 [20] */
 	uint32_t relay_handshakes_per_s; /* that one limited relay brings [200] */
-	uint32_t forwards_per_s;       /* relayed for one limited host [20] */
+	uint32_t forwards_per_s;         /* relayed for one limited host [20] */
 };
 
 /* What was refused or dropped, by reason; og_count() semantics. */
@@ -110,8 +110,8 @@ struct og_dht_counts {
 	uint64_t announce_rounds, announce_rounds_failed;
 };
 
-int og_dht_create(struct og_dht **out, const struct og_dht_opts *opts, uint64_t now_ns)
-	OG_MUST_CHECK;
+int og_dht_create(
+	struct og_dht **out, const struct og_dht_opts *opts, uint64_t now_ns) OG_MUST_CHECK;
 /* Ends nothing and calls nothing back. */
 void og_dht_destroy(struct og_dht *dht);
 
@@ -155,11 +155,11 @@ void og_dht_connect_cancel(struct og_dht *dht, uint64_t tag, uint64_t now_ns);
 void og_dht_stream_seen(struct og_dht *dht, uint64_t stream, uint16_t endpoint,
 	const struct og_addr *src, uint64_t now_ns);
 
-/* 0, -ENOSPC, or -EMSGSIZE for a value over OG_DHT_STORED_MAX. */
+/* 0, -ENOSPC, or -EMSGSIZE for a value over OG_DHT_STORED_MAX (mutable: 980) bytes. */
 int og_dht_immutable_put(struct og_dht *dht, const uint8_t *value, uint32_t value_bytes,
 	uint64_t tag, uint64_t now_ns) OG_MUST_CHECK;
-int og_dht_immutable_get(struct og_dht *dht, const uint8_t target[32], uint64_t tag,
-	uint64_t now_ns) OG_MUST_CHECK;
+int og_dht_immutable_get(
+	struct og_dht *dht, const uint8_t target[32], uint64_t tag, uint64_t now_ns) OG_MUST_CHECK;
 int og_dht_mutable_put(struct og_dht *dht, const struct og_keypair *kp, uint64_t seq,
 	const uint8_t *value, uint32_t value_bytes, uint64_t tag, uint64_t now_ns) OG_MUST_CHECK;
 /* The highest seq found that is at least min_seq. */

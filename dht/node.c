@@ -17,7 +17,11 @@ enum {
 	IMMUTABLE_GET,
 };
 
-enum { BUCKETS = 4096, VERIFY_TIMEOUT_S = 10 };
+enum {
+	BUCKETS = 4096,
+	VERIFY_TIMEOUT_S = 10,
+	SIGNED_VALUE_MAX = 1200, /* a mutable put of OG_DHT_STORED_MAX bytes, and an ANNOUNCE */
+};
 
 /* A request that waits for its signature: all that its answer needs, by value. */
 struct pending {
@@ -29,7 +33,7 @@ struct pending {
 	uint8_t command;
 	uint8_t target[32];
 	uint32_t value_bytes;
-	uint8_t value[OG_DHT_VALUE_MAX];
+	uint8_t value[SIGNED_VALUE_MAX];
 };
 
 struct og_dht_node {
@@ -246,8 +250,7 @@ static void on_mutable_put(void *ctx, const struct og_dht_incoming *in, uint64_t
 	job = begin_verify(node, in, now_ns);
 	if (!job)
 		return;
-	og_dht_work_verify_mutable(
-		job, m.public_key, m.seq, m.value, m.value_bytes, m.signature);
+	og_dht_work_verify_mutable(job, m.public_key, m.seq, m.value, m.value_bytes, m.signature);
 	node->env->jobs->post(node->env->jobs, job);
 }
 
@@ -255,8 +258,8 @@ static void answer_put(struct og_dht_node *node, const struct og_dht_incoming *i
 	enum og_dht_put verdict, uint64_t now_ns)
 {
 	if (verdict == OG_DHT_PUT_OK)
-		og_dht_rpc_reply(node->env->rpc, in, OG_REPLY_TOKEN | OG_REPLY_CLOSER, 0, NULL, 0,
-			now_ns);
+		og_dht_rpc_reply(
+			node->env->rpc, in, OG_REPLY_TOKEN | OG_REPLY_CLOSER, 0, NULL, 0, now_ns);
 	else /* too large: this node does not store it, which is what error 1 says */
 		og_dht_rpc_reply(node->env->rpc, in, OG_REPLY_CLOSER,
 			verdict == OG_DHT_PUT_TOO_LARGE ? OG_DHT_UNKNOWN_COMMAND

@@ -86,8 +86,7 @@ static bool take_answer(struct og_dht_relay *relay, const struct og_addr *client
 {
 	struct forward *f = forward_find(relay, client_tid(client, in->msg->tid), now_ns);
 
-	if (!f || f->answers_left == 0 ||
-		(!f->to_relay && !og_addr_same_host(&f->to, &in->src))) {
+	if (!f || f->answers_left == 0 || (!f->to_relay && !og_addr_same_host(&f->to, &in->src))) {
 		og_count(&relay->env->counts.forwards_unknown);
 		return false;
 	}
@@ -174,12 +173,11 @@ static void handshake_from_server(struct og_dht_relay *relay, const struct og_dh
 	if (!h->has_peer || h->noise_bytes == 0 ||
 		!take_answer(relay, &h->peer, in, &endpoint, now_ns))
 		return;
-	og_dht_handshake_encode(&w,
-		&(struct og_dht_handshake){.mode = OG_DHT_REPLY,
-			.noise = h->noise,
-			.noise_bytes = h->noise_bytes,
-			.has_peer = true,
-			.peer = in->src});
+	og_dht_handshake_encode(&w, &(struct og_dht_handshake){.mode = OG_DHT_REPLY,
+					    .noise = h->noise,
+					    .noise_bytes = h->noise_bytes,
+					    .has_peer = true,
+					    .peer = in->src});
 	if (og_writer_ok(&w))
 		og_dht_rpc_reply_to(relay->env->rpc, endpoint, &h->peer, in->msg->tid, value,
 			(uint32_t)og_writer_len(&w));
@@ -228,18 +226,17 @@ static void punch_from_client(struct og_dht_relay *relay, const struct og_dht_in
 
 	if (!punch_destination(relay, in, h, now_ns, &route) || !may_forward(relay, in, now_ns))
 		return;
-	og_dht_holepunch_encode(&w,
-		&(struct og_dht_holepunch){.mode = OG_DHT_FROM_RELAY,
-			.id = h->id,
-			.payload = h->payload,
-			.payload_bytes = h->payload_bytes,
-			.has_peer = true,
-			.peer = in->src});
+	og_dht_holepunch_encode(&w, &(struct og_dht_holepunch){.mode = OG_DHT_FROM_RELAY,
+					    .id = h->id,
+					    .payload = h->payload,
+					    .payload_bytes = h->payload_bytes,
+					    .has_peer = true,
+					    .peer = in->src});
 	if (!og_writer_ok(&w))
 		return;
 	remember(relay, in, &route.addr, false, now_ns);
-	og_dht_rpc_relay(relay->env->rpc, route.endpoint, &route.addr, in->msg->tid,
-		PEER_HOLEPUNCH, in->msg->target, value, (uint32_t)og_writer_len(&w));
+	og_dht_rpc_relay(relay->env->rpc, route.endpoint, &route.addr, in->msg->tid, PEER_HOLEPUNCH,
+		in->msg->target, value, (uint32_t)og_writer_len(&w));
 }
 
 static void punch_from_server(struct og_dht_relay *relay, const struct og_dht_incoming *in,
@@ -251,13 +248,12 @@ static void punch_from_server(struct og_dht_relay *relay, const struct og_dht_in
 
 	if (!h->has_peer || !take_answer(relay, &h->peer, in, &endpoint, now_ns))
 		return;
-	og_dht_holepunch_encode(&w,
-		&(struct og_dht_holepunch){.mode = OG_DHT_REPLY,
-			.id = h->id,
-			.payload = h->payload,
-			.payload_bytes = h->payload_bytes,
-			.has_peer = true,
-			.peer = in->src});
+	og_dht_holepunch_encode(&w, &(struct og_dht_holepunch){.mode = OG_DHT_REPLY,
+					    .id = h->id,
+					    .payload = h->payload,
+					    .payload_bytes = h->payload_bytes,
+					    .has_peer = true,
+					    .peer = in->src});
 	if (og_writer_ok(&w))
 		og_dht_rpc_reply_to(relay->env->rpc, endpoint, &h->peer, in->msg->tid, value,
 			(uint32_t)og_writer_len(&w));
@@ -284,8 +280,7 @@ int og_dht_relay_create(
 		return -ENOMEM;
 	relay->env = env;
 	relay->hash_key = og_rand_u64(env->rand) | 1;
-	relay->forwards =
-		calloc((size_t)FORWARD_SETS * FORWARD_WAYS, sizeof(*relay->forwards));
+	relay->forwards = calloc((size_t)FORWARD_SETS * FORWARD_WAYS, sizeof(*relay->forwards));
 	if (!relay->forwards || og_dht_budget_create(&relay->budget, BUCKETS,
 					og_rand_u64(env->rand), rate, 2 * (uint64_t)rate) < 0) {
 		og_dht_relay_destroy(relay);

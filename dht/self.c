@@ -29,8 +29,8 @@ void og_dht_self_payload(struct og_dht_payload *out, const struct og_dht_env *en
 	*out = (struct og_dht_payload){
 		.version = 1,
 		.error = error,
-		.firewall = og_dht_self_is_open(env) ? OG_DHT_FIREWALL_OPEN
-						     : OG_DHT_FIREWALL_UNKNOWN,
+		.firewall =
+			og_dht_self_is_open(env) ? OG_DHT_FIREWALL_OPEN : OG_DHT_FIREWALL_UNKNOWN,
 		.has_udx = true,
 		.udx_id = udx_id,
 		.has_stream = true,

@@ -106,8 +106,8 @@ static void run_verify_mutable(struct og_job *job)
 {
 	const struct mutable_work *w = (const void *)job->body;
 
-	job->result = og_verify_mutable(
-		w->signature, w->kp.public_key, w->seq, w->value, w->value_bytes);
+	job->result =
+		og_verify_mutable(w->signature, w->kp.public_key, w->seq, w->value, w->value_bytes);
 }
 
 static void run_sign_mutable(struct og_job *job)
