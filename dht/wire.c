@@ -35,8 +35,11 @@ static void read_reply(struct og_reader *r, struct og_dht_msg *m, uint64_t flags
 		m->closer = og_read_bytes(r, n * OG_DHT_ADDR4_BYTES);
 		m->nb_closer = (uint32_t)n;
 	}
-	if (flags & FLAG_ERROR)
-		m->error = (uint32_t)OG_MIN(og_read_uint(r), UINT32_MAX);
+	if (flags & FLAG_ERROR) {
+		uint64_t error = og_read_uint(r);
+
+		m->error = (uint32_t)OG_MIN(error, UINT32_MAX);
+	}
 }
 
 int og_dht_msg_decode(struct og_dht_msg *out, const uint8_t *data, size_t len_bytes)
