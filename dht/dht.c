@@ -11,9 +11,9 @@
 #include "dht/relay.h"
 #include "dht/topics.h"
 #include "dht/values.h"
-#include "dht/work.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdlib.h>
 
 enum { PEER_HANDSHAKE = 0, PEER_HOLEPUNCH = 1 };
@@ -188,7 +188,7 @@ void og_dht_job_done(struct og_dht *dht, struct og_job *job, uint64_t now_ns)
 	default:
 		break;
 	}
-	og_dht_work_wipe(job);
+	sodium_memzero(job->body, sizeof(job->body));
 }
 
 struct og_dht_rpc *og_dht_rpc(struct og_dht *dht)

@@ -214,7 +214,7 @@ static void on_announce(void *ctx, const struct og_dht_incoming *in, uint64_t no
 		renew(node, in, &a, now_ns);
 		return;
 	}
-	if (!a.has_peer || !a.signature || a.peer.raw_bytes > OG_DHT_ANNOUNCE_RECORD_MAX) {
+	if (!a.has_peer || !a.signature || a.peer.raw_bytes > OG_JOB_VALUE_MAX) {
 		bad(node);
 		return;
 	}
