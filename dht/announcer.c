@@ -296,7 +296,7 @@ static void on_announced(void *ctx, uint64_t tag, const struct og_dht_reply *rep
 	an->commits[i].state = OG_DHT_COMMIT_FREE;
 	an->nb_open--;
 	if (reply->status == 0 && reply->msg->error == 0)
-		an->fresh[an->nb_fresh++] = (struct relay){
+		an->stored[i] = (struct relay){
 			.addr = reply->from, .endpoint = reply->endpoint, .us = reply->msg->to};
 	if (an->nb_open == 0)
 		round_ended(an, now_ns);
