@@ -62,13 +62,13 @@ bool og_dht_self_match(const struct og_dht_env *env, const struct og_addr *remot
 {
 	int best = 0;
 
-	for (uint32_t i = 0; i < nb_remote; i++) {
-		for (uint32_t j = 0; j < env->nb_local_addrs; j++) {
-			int shared = octets_shared(&remote[i], &env->local_addrs[j]);
+	for (uint32_t i = 0; i < env->nb_local_addrs; i++) {
+		for (uint32_t j = 0; j < nb_remote; j++) {
+			int shared = octets_shared(&env->local_addrs[i], &remote[j]);
 
 			if (shared > best) {
 				best = shared;
-				*out = remote[i];
+				*out = remote[j];
 			}
 		}
 	}

@@ -227,11 +227,16 @@ static void read_addresses6(struct og_reader *r, struct og_dht_payload *p)
 static void read_udx(struct og_reader *r, struct og_dht_payload *p)
 {
 	uint64_t version = og_read_uint(r);
+	uint64_t features = og_read_uint(r);
+	uint32_t id = (uint32_t)og_read_uint_max(r, UINT32_MAX);
+	uint64_t seq = og_read_uint(r);
 
-	p->udx_features = og_read_uint(r);
-	p->udx_id = (uint32_t)og_read_uint_max(r, UINT32_MAX);
-	p->udx_seq = og_read_uint(r);
-	p->has_udx = version == 1;
+	if (version != 1)
+		return;
+	p->has_udx = true;
+	p->udx_features = features;
+	p->udx_id = id;
+	p->udx_seq = seq;
 }
 
 static void read_relay_through(struct og_reader *r, struct og_dht_payload *p)

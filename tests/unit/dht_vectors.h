@@ -17,14 +17,25 @@ struct vector_bytes {
 	uint8_t data[VECTOR_BYTES_MAX];
 };
 
-/* Borrowed from a document that lives as long as the test process. */
+/* A document that lives as long as the test process. */
+static inline json_t *vector_file(const char *name)
+{
+	static json_t *docs[2];
+	json_t **doc = &docs[strcmp(name, "dht.json") == 0];
+	json_error_t err;
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", OG_VECTORS, name);
+	if (!*doc)
+		*doc = json_load_file(path, 0, &err);
+	cr_assert_not_null(*doc, "%s", err.text);
+	return *doc;
+}
+
+/* Borrowed. */
 static inline json_t *vector_section(const char *name)
 {
-	json_error_t err;
-	json_t *doc = json_load_file(OG_VECTORS "/dht.json", 0, &err);
-
-	cr_assert_not_null(doc, "%s", err.text);
-	return json_object_get(json_object_get(doc, "sections"), name);
+	return json_object_get(json_object_get(vector_file("dht.json"), "sections"), name);
 }
 
 /* The vector of that name within a section. */
