@@ -54,21 +54,22 @@ static void packet_arrived(
 	og_udx_release(u, s, idx);
 }
 
-/* Everything before `ack`. */
+/* Everything before `ack`, and what is known to have arrived from there on: una never has. */
 static void apply_cumulative(
 	struct og_udx *u, struct og_udx_stream *s, uint32_t ack, struct news *news)
 {
 	struct og_udx_sender *tx = &s->tx;
 
-	for (uint32_t seq = tx->una; seq != ack; seq++) {
-		if (tx->nb_sacked > 0 && og_udx_bit(&tx->acked, seq)) {
-			og_udx_bit_clear(&tx->acked, seq);
+	for (; tx->una != tx->nxt; tx->una++) {
+		if (tx->nb_sacked > 0 && og_udx_bit(&tx->acked, tx->una)) {
+			og_udx_bit_clear(&tx->acked, tx->una);
 			tx->nb_sacked--;
+		} else if (og_seq_diff(tx->una, ack) < 0) {
+			packet_arrived(u, s, tx->una, news);
 		} else {
-			packet_arrived(u, s, seq, news);
+			break;
 		}
 	}
-	tx->una = ack;
 }
 
 static void apply_block(
@@ -82,8 +83,9 @@ static void apply_block(
 		og_udx_dropped(u, OG_UDX_DROP_BAD_BLOCK);
 		return;
 	}
-	if (og_seq_diff(b.first, tx->una) < 0)
-		return; /* from an old acknowledgement */
+	/* From an old acknowledgement, or made up: a receiver that has una expects the next one. */
+	if (og_seq_diff(b.first, tx->una) <= 0)
+		return;
 	for (seq = b.first; (seq = og_udx_bits_next(&tx->acked, seq, b.end, false)) != b.end;
 		seq++) {
 		packet_arrived(u, s, seq, news);

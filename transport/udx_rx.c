@@ -95,14 +95,19 @@ static int32_t keep(struct og_udx *u, struct og_udx_stream *s, uint8_t flags,
 	return idx;
 }
 
-static void drop_held_beyond_end(struct og_udx *u, struct og_udx_stream *s)
+/* The peer's end is known: what it sent beyond is none of the stream's. */
+static void note_end(struct og_udx *u, struct og_udx_stream *s, uint32_t end_seq)
 {
 	struct og_udx_receiver *rx = &s->rx;
-	uint32_t seq = rx->nxt;
+	uint32_t seq = end_seq;
 
+	rx->end_known = true;
+	rx->end_seq = end_seq;
+	if (og_seq_diff(rx->top, end_seq + 1) <= 0)
+		return;
 	while ((seq = og_udx_bits_next(&rx->held, seq, rx->top, true)) != rx->top)
 		og_udx_release(u, s, unhold(u, s, seq++));
-	rx->top = rx->nxt;
+	rx->top = end_seq + 1;
 }
 
 /* ---- delivering ---- */
@@ -119,7 +124,6 @@ static bool consume_end(struct og_udx *u, struct og_udx_stream *s)
 	uint32_t gen = s->gen;
 
 	s->rx.end_consumed = true;
-	drop_held_beyond_end(u, s);
 	if (u->ops->end)
 		u->ops->end(u->ctx, og_udx_slot_of(u, s));
 	return s->gen == gen;
@@ -242,8 +246,7 @@ static bool receive_numbered(struct og_udx *u, struct og_udx_stream *s,
 		return true;
 	}
 	if (h->flags & OG_UDX_END) {
-		rx->end_known = true;
-		rx->end_seq = h->seq;
+		note_end(u, s, h->seq);
 		s->ack_urgent = true;
 	}
 	if (!(h->flags & OG_UDX_DATA))

@@ -53,7 +53,7 @@ struct peer {
 	struct burst in, out;
 	struct faults faults_in, faults_out;
 	uint64_t to_write, written, received;
-	bool ended, closed;
+	bool end_sent, ended, closed;
 	int reason;
 	uint8_t pattern[2 * PATTERN];
 };
@@ -200,10 +200,12 @@ static void pump(struct peer *p)
 			p->udx, p->slot, p->pattern + p->written % PATTERN, want, now_ns());
 
 		p->written += done;
-		if (p->written == p->to_write)
-			og_udx_end(p->udx, p->slot, now_ns());
 		if (done < want)
 			break;
+	}
+	if (p->written == p->to_write && !p->end_sent && !p->closed) {
+		p->end_sent = true;
+		og_udx_end(p->udx, p->slot, now_ns());
 	}
 }
 

@@ -488,6 +488,45 @@ Test(udx, ignores_blocks_that_are_empty_backwards_or_old)
 	pair_free(t);
 }
 
+Test(udx, a_block_cannot_take_what_the_acknowledgement_leaves_open)
+{
+	struct pair *t = pair_new((struct pair_opts){.seed = 5});
+	uint8_t packet[OG_UDX_HEADER_BYTES + 8];
+
+	og_udx_put_block(packet, 0, (struct og_udx_block){0, 4});
+	t->link.loss_permille = 1000;
+	peer_transfer(&t->a, 20000, false);
+	link_run_for(&t->link, MS);
+	cr_assert_eq(inject(&t->a, OG_UDX_SACK, 0, 0, packet + OG_UDX_HEADER_BYTES, 8, 0), 0);
+	cr_assert_eq(info_of(&t->a).in_flight, 10);
+	/* Nor does one that leaves open what a block took. */
+	og_udx_put_block(packet, 0, (struct og_udx_block){5, 7});
+	cr_assert_eq(inject(&t->a, OG_UDX_SACK, 0, 0, packet + OG_UDX_HEADER_BYTES, 8, 0), 0);
+	cr_assert_eq(inject(&t->a, 0, 0, 5, NULL, 0, 0), 0);
+	cr_assert_eq(info_of(&t->a).in_flight, 3);
+	link_run_for(&t->link, 5 * SEC);
+	cr_assert(t->a.live);
+	t->a.live = false;
+	og_udx_close(t->a.udx, t->a.slot, t->link.now_ns);
+	cr_assert_eq(og_udx_nb_free_packets(t->a.udx), 8192);
+	pair_free(t);
+}
+
+Test(udx, nothing_beyond_the_end_is_delivered_even_if_it_came_first)
+{
+	struct pair *t = pair_new((struct pair_opts){.seed = 5});
+	uint8_t first = byte_at(t->a.salt, 0);
+
+	for (uint32_t seq = 2; seq < 6; seq++)
+		cr_assert_eq(inject(&t->b, OG_UDX_DATA, seq, 0, "x", 1, 0), 0);
+	cr_assert_eq(inject(&t->b, OG_UDX_END, 1, 0, NULL, 0, 0), 0);
+	cr_assert_eq(inject(&t->b, OG_UDX_DATA, 0, 0, &first, 1, 0), 0);
+	cr_assert_eq(t->b.received, 1);
+	cr_assert(t->b.ended);
+	cr_assert_eq(og_udx_nb_free_packets(t->b.udx), 8192);
+	pair_free(t);
+}
+
 Test(udx, takes_packets_from_another_address_and_answers_to_the_known_one)
 {
 	struct pair *t = pair_new((struct pair_opts){.seed = 2});
