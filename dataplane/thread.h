@@ -1,0 +1,14 @@
+/*
+ * thread.h: the dataplane's own threads: named, without signals, pinned if asked.
+ */
+#pragma once
+#include "base/def.h"
+
+#include <pthread.h>
+
+/*
+ * Start `run(arg)` on CPU `cpu` (-1: wherever), all signals blocked so that the main thread gets
+ * them. `name` is at most 15 characters. Returns 0 or a negative errno.
+ */
+int og_thread_start(
+	pthread_t *out, const char *name, int cpu, void *(*run)(void *), void *arg) OG_MUST_CHECK;

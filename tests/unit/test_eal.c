@@ -1,0 +1,76 @@
+#include "dataplane/eal.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+Test(eal, starts_without_a_runtime_folder_and_keeps_affinity)
+{
+	const struct og_eal_opts opts = {.memory_mib = 64};
+	cpu_set_t before, after;
+
+	unsetenv("XDG_RUNTIME_DIR");
+	sched_getaffinity(0, sizeof(before), &before);
+	cr_assert_eq(og_eal_open(&opts), 0);
+	cr_assert_eq(og_eal_open(&opts), 0, "a second open changes nothing");
+	sched_getaffinity(0, sizeof(after), &after);
+	cr_assert(CPU_EQUAL(&before, &after));
+}
+
+Test(eal, starts_as_nobody_with_a_runtime_folder_that_is_missing)
+{
+	const struct og_eal_opts opts = {.memory_mib = 64};
+
+	setenv("XDG_RUNTIME_DIR", "/nonexistent/run", 1);
+	if (getuid() == 0)
+		cr_assert_eq(setuid(65534), 0);
+	cr_assert_eq(og_eal_open(&opts), 0);
+}
+
+Test(eal, two_processes_run_side_by_side)
+{
+	const struct og_eal_opts opts = {.memory_mib = 64};
+	int ready[2], done[2], status;
+	char byte = 0;
+	pid_t pid;
+
+	cr_assert_eq(pipe(ready) | pipe(done), 0);
+	pid = fork();
+	if (pid == 0) {
+		byte = og_eal_open(&opts) == 0;
+		if (write(ready[1], &byte, 1) != 1 || read(done[0], &byte, 1) != 1)
+			_exit(1);
+		_exit(0);
+	}
+	cr_assert_eq(read(ready[0], &byte, 1), 1);
+	cr_assert_eq(byte, 1, "the first started");
+	cr_assert_eq(og_eal_open(&opts), 0, "and so does the second, beside it");
+	cr_assert_eq(write(done[1], &byte, 1), 1);
+	waitpid(pid, &status, 0);
+	cr_assert_eq(status, 0);
+}
+
+Test(eal, a_wrong_argument_fails_with_an_error)
+{
+	const struct og_eal_opts opts = {
+		.memory_mib = 64, .extra_args = " --vdev net_no_such_driver0"};
+
+	cr_assert_lt(og_eal_open(&opts), 0);
+}
+
+Test(eal, tells_pci_devices_from_virtual_ones)
+{
+	static const struct {
+		const char *devargs;
+		bool is_pci;
+	} cases[] = {{"0000:00:02.0", true}, {"3b:00.1", true},
+		{"pci:0000:3b:00.0,mprq_en=1", true}, {"net_af_packet0,iface=va", false},
+		{"net_null0", false}, {"eth0", false}, {"0000:00:02.0;", false}, {"", false}};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(cases); i++)
+		cr_assert_eq(
+			og_eal_is_pci(cases[i].devargs), cases[i].is_pci, "%s", cases[i].devargs);
+}
