@@ -8,8 +8,8 @@
 
 size_t og_addr_format_host(const struct og_addr *a, char out[OG_ADDR_TEXT_BYTES])
 {
-	return (size_t)snprintf(out, OG_ADDR_TEXT_BYTES, "%u.%u.%u.%u", a->ip[0], a->ip[1],
-		a->ip[2], a->ip[3]);
+	return (size_t)snprintf(
+		out, OG_ADDR_TEXT_BYTES, "%u.%u.%u.%u", a->ip[0], a->ip[1], a->ip[2], a->ip[3]);
 }
 
 const char *og_addr_format(const struct og_addr *a, char out[OG_ADDR_TEXT_BYTES])

@@ -45,9 +45,9 @@ struct og_job {
 	void (*run)(struct og_job *job);
 	uint32_t slot;
 	uint32_t gen;
-	uint16_t kind;   /* the poster's own numbering */
+	uint16_t kind;        /* the poster's own numbering */
 	uint16_t source_hash; /* of the address that caused it: workers share fairly by it */
-	int32_t result;  /* set by run(): 0 or a negative errno */
+	int32_t result;       /* set by run(): 0 or a negative errno */
 	alignas(16) uint8_t body[OG_JOB_BODY_BYTES];
 };
 

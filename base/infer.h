@@ -59,8 +59,9 @@ struct og_infer_event {
 	uint16_t text_bytes;
 	uint32_t prompt_tokens;     /* DONE */
 	uint32_t completion_tokens; /* so far */
-	int32_t error;              /* ERROR: negative errno: -EBUSY queue full, -E2BIG prompt too long */
-	char text[OG_INFER_TEXT_BYTES]; /* TEXT: whole characters; ERROR: a sentence, NUL-terminated */
+	int32_t error; /* ERROR: negative errno: -EBUSY queue full, -E2BIG prompt too long */
+	char text
+		[OG_INFER_TEXT_BYTES]; /* TEXT: whole characters; ERROR: a sentence, NUL-terminated */
 };
 
 /* Copies everything. Returns 0, -ENOMEM, or -EINVAL for more than OG_INFER_MESSAGES_MAX messages. */

@@ -31,7 +31,8 @@ static bool over_rate(int64_t now_s)
 {
 	if (atomic_exchange_explicit(&window_s, now_s, memory_order_relaxed) != now_s)
 		atomic_store_explicit(&window_lines, 0, memory_order_relaxed);
-	return atomic_fetch_add_explicit(&window_lines, 1, memory_order_relaxed) >= LINES_PER_SECOND;
+	return atomic_fetch_add_explicit(&window_lines, 1, memory_order_relaxed) >=
+	       LINES_PER_SECOND;
 }
 
 /* Escape for a JSON string; invalid UTF-8 passes through as it came. */
@@ -80,8 +81,9 @@ void og_log_write(enum og_log_level level, const char *module, const char *fmt, 
 	if (log_json) {
 		escape(escaped, sizeof(escaped), msg);
 		n = snprintf(line, sizeof(line),
-			"{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"module\":\"%s\",\"msg\":\"%s\"}\n", when,
-			ts.tv_nsec / 1000000, lower[level], module, escaped);
+			"{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"module\":\"%s\",\"msg\":\"%s\"}"
+			"\n",
+			when, ts.tv_nsec / 1000000, lower[level], module, escaped);
 	} else {
 		n = snprintf(line, sizeof(line), "%s.%03ldZ %s %s: %s\n", when,
 			ts.tv_nsec / 1000000, upper[level], module, msg);

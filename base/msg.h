@@ -13,7 +13,7 @@
 #include <assert.h>
 
 struct og_msg {
-	uint16_t type;  /* enum of the two ends, e.g. enum og_core_command */
+	uint16_t type; /* enum of the two ends, e.g. enum og_core_command */
 	uint16_t flags;
 	uint32_t slot; /* what it is about, with the generation that makes a late one harmless */
 	uint32_t gen;

@@ -21,30 +21,32 @@
 
 enum {
 	OG_PEER_CREDIT_BYTES = 256 * 1024,
+	OG_PEER_UNREAD_BYTES = 512 * 1024,
 	OG_WRITE_MAX_BYTES = 16 * 1024, /* data of one WRITE command or PEER_DATA event */
 	OG_CORE_TOPICS_MAX = 64,
 };
 
 enum og_core_command {
-	OG_CMD_JOIN = 1,   /* key = topic; flags: OG_JOIN_*; joining again changes the flags */
-	OG_CMD_LEAVE,      /* key = topic */
-	OG_CMD_DIAL,       /* key = public key: keep a connection to it (explicit peer); data: 0 or
+	OG_CMD_JOIN = 1, /* key = topic; flags: OG_JOIN_*; joining again changes the flags */
+	OG_CMD_LEAVE,    /* key = topic */
+	OG_CMD_DIAL,     /* key = public key: keep a connection to it (explicit peer); data: 0 or
 	                      more 6-byte addr4 to try first as relays or as the node itself */
-	OG_CMD_UNDIAL,     /* key = public key */
-	OG_CMD_WRITE,      /* slot, gen, data */
-	OG_CMD_END,        /* slot, gen: nothing more to write */
-	OG_CMD_CLOSE,      /* slot, gen: at once */
-	OG_CMD_WATCH,      /* slot, gen, arg 1/0: an answer is outstanding: HEARTBEAT after 500 ms of
+	OG_CMD_UNDIAL,   /* key = public key */
+	OG_CMD_WRITE,    /* slot, gen, data */
+	OG_CMD_END,      /* slot, gen: nothing more to write */
+	OG_CMD_CLOSE,    /* slot, gen: at once */
+	OG_CMD_WATCH,    /* slot, gen, arg 1/0: an answer is outstanding: HEARTBEAT after 500 ms of
 	                      silence, closed with -ETIMEDOUT after 1500 ms without a sign of life */
-	OG_CMD_PAUSE,      /* slot, gen, arg 1/0: stop or resume PEER_DATA (back-pressure) */
-	OG_CMD_ALLOW,      /* key: only allowed keys may connect once there is one */
-	OG_CMD_DENY,       /* key: may not connect */
+	OG_CMD_CONSUMED, /* slot, gen, arg: bytes of PEER_DATA handled. Beyond OG_PEER_UNREAD_BYTES
+	                      not handled the peer's window closes: back-pressure */
+	OG_CMD_ALLOW,    /* key: only allowed keys may connect once there is one */
+	OG_CMD_DENY,     /* key: may not connect */
 	OG_CMD_PUT_IMMUTABLE, /* data = value; arg = tag */
 	OG_CMD_GET_IMMUTABLE, /* key = hash; arg = tag */
 	OG_CMD_PUT_MUTABLE,   /* our own key; data = u64le seq, value; arg = tag */
 	OG_CMD_GET_MUTABLE,   /* key = public key; arg = tag; data = u64le lowest seq */
-	OG_CMD_NODES,      /* arg = tag: asks for an OG_EV_NODES (to save on disk) */
-	OG_CMD_STOP,       /* leave topics, unannounce, close peers; ends with OG_EV_STOPPED */
+	OG_CMD_NODES,         /* arg = tag: asks for an OG_EV_NODES (to save on disk) */
+	OG_CMD_STOP,          /* leave topics, unannounce, close peers; ends with OG_EV_STOPPED */
 };
 
 enum { OG_JOIN_SERVER = 1, OG_JOIN_CLIENT = 2 };
@@ -61,8 +63,8 @@ enum og_core_event {
 	OG_EV_PEER_CREDIT, /* slot, gen, arg */
 	OG_EV_PEER_END,    /* slot, gen: the peer will write nothing more */
 	OG_EV_PEER_CLOSED, /* slot, gen, key; arg = (uint64_t)(int64_t) reason, 0 or negative errno */
-	OG_EV_VALUE,       /* arg = tag; flags = 0 or positive errno; key = u64le seq; data = value */
-	OG_EV_NODES,       /* arg = tag; data = addr4 list */
+	OG_EV_VALUE, /* arg = tag; flags = 0 or positive errno; key = u64le seq; data = value */
+	OG_EV_NODES, /* arg = tag; data = addr4 list */
 	OG_EV_STOPPED,
 };
 
@@ -70,19 +72,23 @@ enum og_core_tristate { OG_CORE_AUTO, OG_CORE_YES, OG_CORE_NO };
 
 struct og_cluster_core_opts {
 	struct og_core_env env;
-	const struct og_keypair *keys;        /* copied */
-	struct og_addr local[2];              /* bound address of endpoint 0 and 1 (port 0: none) */
-	const struct og_addr *lan_addrs;      /* local addresses we answer at, for addresses4 */
+	const struct og_keypair *keys;   /* copied */
+	struct og_addr local[2];         /* bound address of endpoint 0 and 1 (port 0: none) */
+	const struct og_addr *lan_addrs; /* local addresses we answer at, for addresses4 */
 	uint32_t nb_lan_addrs;
-	const struct og_addr *bootstrap;      /* none: first node of a private network */
+	const struct og_addr *bootstrap; /* none: first node of a private network */
 	uint32_t nb_bootstrap;
-	const struct og_addr *saved_nodes;    /* from the last run */
+	const struct og_addr *saved_nodes; /* from the last run */
 	uint32_t nb_saved_nodes;
-	struct og_addr public_addr;           /* port 0: to be learned */
+	struct og_addr public_addr; /* port 0: to be learned */
 	enum og_core_tristate ephemeral;
 	enum og_core_tristate firewalled;
-	uint32_t peers_max;                   /* connections in all; 0: 1024 */
-	uint64_t frame_budget_bytes;          /* 0: 256 MiB */
+	uint32_t peers_max;          /* connections in all; 0: 1024 */
+	uint64_t frame_budget_bytes; /* 0: 256 MiB */
+	uint32_t packets;            /* packet buffers of all streams; 0: by peers_max */
+	uint32_t dht_records;        /* kept for others; 0: the store's default */
+	uint32_t dht_values;
+	uint64_t wall_ms; /* ms since 1970, or 0 */
 };
 
 /* Counters of the core; one writer. */

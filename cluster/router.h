@@ -32,11 +32,11 @@ enum {
 
 /* A prompt from a face. Made with malloc by the face; og_router_ask() takes it over. */
 struct og_ask {
-	uint64_t face;                  /* the face's own name for it, returned in each answer */
+	uint64_t face;                   /* the face's own name for it, returned in each answer */
 	char model[OG_MODEL_NAME_BYTES]; /* "": whatever serves */
-	uint32_t deadline_ms;           /* 0: the router's default */
-	bool stream;                    /* deliver text as it comes; else one TEXT before DONE */
-	struct og_infer_request *req;   /* owned by the ask */
+	uint32_t deadline_ms;            /* 0: the router's default */
+	bool stream;                     /* deliver text as it comes; else one TEXT before DONE */
+	struct og_infer_request *req;    /* owned by the ask */
 };
 
 enum og_answer_type { OG_ANSWER_TEXT, OG_ANSWER_DONE, OG_ANSWER_ERROR };
@@ -49,16 +49,16 @@ struct og_answer {
 	const char *text;
 	uint32_t text_bytes;
 	/* DONE and ERROR */
-	const char *model;     /* who answered, or "" */
+	const char *model; /* who answered, or "" */
 	const char *node_name;
-	const char *node_key;  /* hex, "" if unknown */
+	const char *node_key; /* hex, "" if unknown */
 	uint32_t prompt_tokens, completion_tokens;
 	enum og_infer_finish finish;
 	/* ERROR: -ENOENT no member lists the model, -EHOSTUNREACH nobody can serve, -ETIMEDOUT,
 	 * -EBUSY all who could are full, -ECANCELED, -E2BIG prompt too long, -EIO failed there */
 	int error;
-	const char *message;   /* a sentence for people */
-	uint32_t attempts;     /* members tried */
+	const char *message; /* a sentence for people */
+	uint32_t attempts;   /* members tried */
 	uint64_t waited_ns;
 };
 
@@ -84,25 +84,25 @@ struct og_router_opts {
 	const uint8_t *public_key;
 	const struct og_router_model *models; /* served here; the first is the default */
 	uint32_t nb_models;
-	uint32_t deadline_ms;       /* 0: 120000 */
-	uint32_t asks_max;          /* outstanding from faces; 0: 1024 */
-	uint32_t peer_running_max;  /* per member key; 0: 4 */
-	uint32_t peer_queued_max;   /* per member key; 0: 16 */
-	uint32_t peers_max;         /* 0: 1024 */
+	uint32_t deadline_ms;      /* 0: 120000 */
+	uint32_t asks_max;         /* outstanding from faces; 0: 1024 */
+	uint32_t peer_running_max; /* per member key; 0: 4 */
+	uint32_t peer_queued_max;  /* per member key; 0: 16 */
+	uint32_t peers_max;        /* 0: 1024 */
 };
 
 struct og_router;
 
-int og_router_create(struct og_router **out, const struct og_router_opts *opts,
-	uint64_t now_ns) OG_MUST_CHECK;
+int og_router_create(
+	struct og_router **out, const struct og_router_opts *opts, uint64_t now_ns) OG_MUST_CHECK;
 void og_router_destroy(struct og_router *r);
 
 void og_router_core_event(struct og_router *r, const struct og_msg *ev, uint64_t now_ns);
-void og_router_engine_event(struct og_router *r, uint32_t engine, const struct og_infer_event *ev,
-	uint64_t now_ns);
+void og_router_engine_event(
+	struct og_router *r, uint32_t engine, const struct og_infer_event *ev, uint64_t now_ns);
 /* Takes the ask over in every case; refusal is an ERROR answer (possibly from inside the call). */
 void og_router_ask(struct og_router *r, struct og_ask *ask, uint64_t now_ns);
-/* The face went away: no further answer for it comes. */
+/* The face went away: it gets one ERROR (-ECANCELED) at once and nothing after it. */
 void og_router_cancel(struct og_router *r, uint64_t face, uint64_t now_ns);
 uint64_t og_router_tick(struct og_router *r, uint64_t now_ns);
 
@@ -116,8 +116,8 @@ bool og_router_stopped(const struct og_router *r);
 bool og_router_ready(const struct og_router *r);
 
 /* New references, shapes as `opengateway --json` prints them. */
-json_t *og_router_peers_json(struct og_router *r, const char *cluster_id /* or NULL */,
-	uint64_t now_ns);
+json_t *og_router_peers_json(
+	struct og_router *r, const char *cluster_id /* or NULL */, uint64_t now_ns);
 json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns);
 json_t *og_router_models_json(struct og_router *r, uint64_t now_ns); /* ours and the members' */
 json_t *og_router_status_json(struct og_router *r, uint64_t now_ns);

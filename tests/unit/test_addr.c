@@ -17,8 +17,9 @@ Test(addr, text_comes_back)
 
 Test(addr, nonsense_is_refused)
 {
-	static const char *const bad[] = {"", ":1", "1.2.3", "1.2.3.4:", "1.2.3.4:65536", "1.2.3.4:-1",
-		"1.2.3.4:1x", "256.1.1.1:1", "1.2.3.4:0x10", "1111111111111111111.2.3.4:1"};
+	static const char *const bad[] = {"", ":1", "1.2.3", "1.2.3.4:", "1.2.3.4:65536",
+		"1.2.3.4:-1", "1.2.3.4:1x", "256.1.1.1:1", "1.2.3.4:0x10",
+		"1111111111111111111.2.3.4:1"};
 	struct og_addr a;
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(bad); i++)
@@ -30,11 +31,12 @@ Test(addr, classes_follow_the_spec)
 	static const struct {
 		const char *text;
 		bool is_private, is_reserved;
-	} cases[] = {{"10.1.2.3", true, false}, {"100.64.0.1", true, false}, {"100.128.0.1", false, false},
-		{"127.0.0.1", true, false}, {"169.254.1.1", true, false}, {"172.31.0.1", true, false},
-		{"172.32.0.1", false, false}, {"192.168.0.1", true, false}, {"0.1.1.1", false, true},
-		{"192.0.2.1", false, true}, {"198.19.1.1", false, true}, {"224.0.0.1", false, true},
-		{"255.1.1.1", false, true}, {"8.8.8.8", false, false}};
+	} cases[] = {{"10.1.2.3", true, false}, {"100.64.0.1", true, false},
+		{"100.128.0.1", false, false}, {"127.0.0.1", true, false},
+		{"169.254.1.1", true, false}, {"172.31.0.1", true, false},
+		{"172.32.0.1", false, false}, {"192.168.0.1", true, false},
+		{"0.1.1.1", false, true}, {"192.0.2.1", false, true}, {"198.19.1.1", false, true},
+		{"224.0.0.1", false, true}, {"255.1.1.1", false, true}, {"8.8.8.8", false, false}};
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(cases); i++) {
 		struct og_addr a;

@@ -24,7 +24,8 @@ Test(metrics, renders_one_header_per_name_and_cumulative_buckets)
 	og_metrics_render(f);
 	fclose(f);
 	cr_assert_not_null(strstr(text, "og_t_drops_total{reason=\"b\"} 4\n"));
-	cr_assert_null(strstr(strstr(text, "# TYPE og_t_drops_total") + 1, "# TYPE og_t_drops_total"));
+	cr_assert_null(
+		strstr(strstr(text, "# TYPE og_t_drops_total") + 1, "# TYPE og_t_drops_total"));
 	cr_assert_not_null(strstr(text, "og_t_time_seconds_bucket{le=\"0.001\"} 1\n"));
 	cr_assert_not_null(strstr(text, "og_t_time_seconds_bucket{le=\"+Inf\"} 2\n"));
 	cr_assert_not_null(strstr(text, "og_t_time_seconds_count 2\n"));

@@ -1,0 +1,185 @@
+/*
+ * What the router knows, for people: the JSON of `opengateway --json` and its metrics.
+ */
+#include "base/metrics.h"
+#include "cluster/router_priv.h"
+
+#include <string.h>
+
+static json_t *hex_of(const uint8_t *p, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	char text[65];
+
+	for (size_t i = 0; i < n; i++) {
+		text[2 * i] = digits[p[i] >> 4];
+		text[2 * i + 1] = digits[p[i] & 15];
+	}
+	return json_stringn(text, 2 * n);
+}
+
+static json_t *ms_between(uint64_t from_ns, uint64_t to_ns)
+{
+	if (!from_ns || !to_ns || to_ns < from_ns)
+		return json_null();
+	return json_real((double)(to_ns - from_ns) / 1e6);
+}
+
+static bool lists(const json_t *array, const char *name)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach((json_t *)(uintptr_t)array, i,
+		v) if (strcmp(json_string_value(v), name) == 0) return true;
+	return false;
+}
+
+static json_t *peer_json(const struct og_router *r, const struct og_member *m, uint64_t now_ns)
+{
+	char addr[OG_ADDR_TEXT_BYTES];
+	uint64_t joined_at = r->nb_clusters ? r->clusters[0].joined_at : 0;
+	uint64_t found_at = m->found_at ? m->found_at : m->opened_at;
+	json_t *o = json_pack("{s:o, s:s, s:s, s:s, s:b}", "key", hex_of(m->key, 32), "name",
+		m->name, "address", og_addr_format(&m->addr, addr), "direction",
+		m->dialled ? "outgoing" : "incoming", "og", m->speaks_og);
+
+	json_object_set_new(o, "clusters", m->clusters ? json_incref(m->clusters) : json_array());
+	json_object_set_new(o, "models", m->models ? json_incref(m->models) : json_array());
+	json_object_set_new(o, "said_hello", json_boolean(m->has_hello));
+	json_object_set_new(o, "load", json_integer(m->load + m->queue));
+	json_object_set_new(o, "asked", json_integer(m->asked));
+	json_object_set_new(o, "serving", json_integer(m->serving));
+	json_object_set_new(
+		o, "connected_s", json_real((double)(now_ns - m->opened_at) / (double)OG_NS_PER_S));
+	json_object_set_new(o, "discovery_ms", ms_between(joined_at, found_at));
+	json_object_set_new(o, "connect_ms", ms_between(found_at, m->opened_at));
+	return o;
+}
+
+json_t *og_router_peers_json(struct og_router *r, const char *cluster_id, uint64_t now_ns)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
+		const struct og_member *m = r->members[i];
+
+		if (m && (!cluster_id || !m->has_hello || lists(m->clusters, cluster_id)))
+			json_array_append_new(list, peer_json(r, m, now_ns));
+	}
+	return list;
+}
+
+static uint32_t members_of(const struct og_router *r, const char *cluster_id)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
+		const struct og_member *m = r->members[i];
+
+		n += m && (!m->has_hello || lists(m->clusters, cluster_id));
+	}
+	return n;
+}
+
+json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; i < r->nb_clusters; i++) {
+		const struct og_router_cluster *c = &r->clusters[i];
+
+		json_array_append_new(list,
+			json_pack("{s:s, s:s, s:o, s:i, s:i, s:o}", "id", c->id, "state",
+				c->leaving            ? "leaving"
+				: c->topics[0].joined ? "joined"
+						      : "joining",
+				"topic", hex_of(c->topics[0].topic, 32), "stored_on",
+				(int)c->topics[0].stored_on, "peers", (int)members_of(r, c->id),
+				"announce_ms", ms_between(c->joined_at, c->announced_at)));
+	}
+	return list;
+}
+
+static void add_model(json_t *list, const char *id, const char *owner, json_t *key, bool local)
+{
+	json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:b}", "id", id, "node", owner,
+					    "key", key, "local", local));
+}
+
+json_t *og_router_models_json(struct og_router *r, uint64_t now_ns)
+{
+	json_t *list = json_array(), *v;
+	size_t k;
+
+	for (uint32_t i = 0; i < r->opts.nb_models; i++) {
+		add_model(list, r->models[i].name, r->node_name, hex_of(r->public_key, 32), true);
+		if (r->models[i].alias && r->models[i].alias[0])
+			add_model(list, r->models[i].alias, r->node_name, hex_of(r->public_key, 32),
+				true);
+	}
+	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
+		const struct og_member *m = r->members[i];
+
+		if (!m || !m->models)
+			continue;
+		json_array_foreach(m->models, k, v)
+			add_model(list, json_string_value(v), m->name, hex_of(m->key, 32), false);
+	}
+	return list;
+}
+
+json_t *og_router_status_json(struct og_router *r, uint64_t now_ns)
+{
+	const struct og_router_stats *s = &r->stats;
+	json_t *o = json_pack("{s:s, s:o, s:b, s:f, s:i, s:i, s:i}", "name", r->node_name, "key",
+		hex_of(r->public_key, 32), "ready", og_router_ready(r), "uptime_s",
+		(double)(now_ns - r->started_at) / 1e9, "peers", (int)r->nb_members, "clusters",
+		(int)r->nb_clusters, "relays", (int)r->relays);
+
+	json_object_set_new(o, "requests",
+		json_pack("{s:i, s:i, s:I, s:I, s:I, s:I}", "running", (int)r->nb_asks, "serving",
+			(int)r->nb_serves, "done", (json_int_t)s->asks_done, "failed",
+			(json_int_t)s->asks_failed, "retried", (json_int_t)s->asks_retried,
+			"served", (json_int_t)s->serves_done));
+	return o;
+}
+
+void og_router_metrics_register(struct og_router *r)
+{
+	const struct og_router_stats *s = &r->stats;
+	const struct og_metric metrics[] = {
+		{"og_router_members", NULL, "Connected members.", OG_METRIC_GAUGE, &s->members},
+		{"og_router_requests_total", "outcome=\"done\"", "Requests of clients that ended.",
+			OG_METRIC_COUNTER, &s->asks_done},
+		{"og_router_requests_total", "outcome=\"failed\"",
+			"Requests of clients that ended.", OG_METRIC_COUNTER, &s->asks_failed},
+		{"og_router_attempts_total", "route=\"local\"", "Requests given to somebody.",
+			OG_METRIC_COUNTER, &s->asks_local},
+		{"og_router_attempts_total", "route=\"remote\"", "Requests given to somebody.",
+			OG_METRIC_COUNTER, &s->asks_remote},
+		{"og_router_retries_total", NULL, "Requests tried elsewhere after a failure.",
+			OG_METRIC_COUNTER, &s->asks_retried},
+		{"og_router_served_total", "outcome=\"done\"", "Requests of members that ended.",
+			OG_METRIC_COUNTER, &s->serves_done},
+		{"og_router_served_total", "outcome=\"failed\"", "Requests of members that ended.",
+			OG_METRIC_COUNTER, &s->serves_failed},
+		{"og_router_served_total", "outcome=\"refused\"", "Requests of members that ended.",
+			OG_METRIC_COUNTER, &s->serves_refused},
+		{"og_router_lines_total", NULL, "Lines from members.", OG_METRIC_COUNTER,
+			&s->lines},
+		{"og_router_lines_dropped_total", "reason=\"malformed\"", "Lines dropped.",
+			OG_METRIC_COUNTER, &s->lines_bad},
+		{"og_router_lines_dropped_total", "reason=\"too_long\"", "Lines dropped.",
+			OG_METRIC_COUNTER, &s->lines_long},
+		{"og_router_lines_dropped_total", "reason=\"unknown_request\"", "Lines dropped.",
+			OG_METRIC_COUNTER, &s->responses_unknown},
+		{"og_router_request_seconds", NULL, "From prompt to last answer.",
+			OG_METRIC_HISTOGRAM, &s->ask_time},
+		{"og_router_first_text_seconds", NULL, "From prompt to first text.",
+			OG_METRIC_HISTOGRAM, &s->first_text},
+	};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(metrics); i++)
+		og_metrics_register(&metrics[i]);
+}

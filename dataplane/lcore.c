@@ -1,0 +1,371 @@
+#include "dataplane/lcore.h"
+
+#include "base/count.h"
+#include "dataplane/packet.h"
+#include "dataplane/port.h"
+#include "dataplane/worker.h"
+
+#include <errno.h>
+#include <rte_lcore.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+	TX_QUEUE = 512,     /* datagrams that may wait for the port */
+	COMMANDS_PASS = 64, /* commands handled in one pass */
+	STOP_FLUSHES = 100, /* tries to send what is queued at the end, a millisecond apart */
+};
+
+/* Adaptive: an idle core polls on for this long before it sleeps. */
+#define SPIN_NS (20 * OG_NS_PER_US)
+/* Longest sleep when datagrams wait for room in the port, when the port cannot wake us, and ever. */
+#define SLEEP_TX_NS (200 * OG_NS_PER_US)
+#define SLEEP_POLL_NS (200 * OG_NS_PER_US)
+#define SLEEP_MAX_NS OG_NS_PER_S
+
+struct og_lcore {
+	struct og_lcore_opts opts;
+	struct og_core *core;
+	struct og_tx tx;
+	struct rte_mbuf *reserved; /* lent to the core, or NULL */
+	struct rte_mbuf *tx_queue[TX_QUEUE];
+	uint32_t nb_tx;
+	uint64_t next_tick_ns;
+	uint64_t now_ns;
+	bool tick_soon;       /* the core was refused a buffer: let it try again */
+	bool command_pending; /* `command` was refused by the core */
+	struct og_msg command;
+	int epoll_fd;
+	bool port_wakes; /* the port has descriptors to wait for */
+	alignas(64) struct og_lcore_counters counters;
+	alignas(64) bool stop; /* atomic; written by the thread that stops */
+};
+
+static uint64_t clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts); /* vDSO: no system call */
+	return (uint64_t)ts.tv_sec * OG_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* Offer what is queued to the port; returns how many datagrams it took. */
+static uint32_t flush(struct og_lcore *lc)
+{
+	uint32_t sent = 0;
+
+	while (sent < lc->nb_tx) {
+		uint16_t burst = (uint16_t)OG_MIN(lc->nb_tx - sent, (uint32_t)OG_BURST);
+		uint16_t taken =
+			lc->opts.port->ops->tx_burst(lc->opts.port, &lc->tx_queue[sent], burst);
+
+		sent += taken;
+		if (taken < burst)
+			break;
+	}
+	if (sent > 0 && sent < lc->nb_tx)
+		memmove(lc->tx_queue, &lc->tx_queue[sent],
+			(lc->nb_tx - sent) * sizeof(lc->tx_queue[0]));
+	lc->nb_tx -= sent;
+	og_count_add(&lc->counters.tx_packets, sent);
+	return sent;
+}
+
+static uint8_t *reserve(struct og_tx *tx, uint16_t *cap_bytes)
+{
+	struct og_lcore *lc = OG_CONTAINER_OF(tx, struct og_lcore, tx);
+
+	if (lc->nb_tx == TX_QUEUE) {
+		lc->tick_soon = true;
+		og_count(&lc->counters.tx_full);
+		return NULL;
+	}
+	if (!lc->reserved)
+		lc->reserved = rte_pktmbuf_alloc(lc->opts.port->pool);
+	if (!lc->reserved) {
+		lc->tick_soon = true;
+		og_count(&lc->counters.tx_no_mbuf);
+		return NULL;
+	}
+	*cap_bytes = OG_PACKET_BYTES;
+	return rte_pktmbuf_mtod(lc->reserved, uint8_t *);
+}
+
+static void commit(struct og_tx *tx, uint16_t endpoint, const struct og_addr *dst, uint8_t ttl,
+	uint16_t len_bytes)
+{
+	struct og_lcore *lc = OG_CONTAINER_OF(tx, struct og_lcore, tx);
+	struct rte_mbuf *m = lc->reserved;
+
+	OG_DASSERT(m && len_bytes <= OG_PACKET_BYTES && endpoint < lc->opts.port->nb_endpoints);
+	lc->reserved = NULL;
+	m->data_len = len_bytes;
+	m->pkt_len = len_bytes;
+	*og_packet(m) = (struct og_packet){.peer = *dst, .endpoint = endpoint, .ttl = ttl};
+	lc->tx_queue[lc->nb_tx++] = m;
+	og_count_add(&lc->counters.tx_bytes, len_bytes);
+	if (lc->nb_tx % OG_BURST == 0)
+		flush(lc);
+}
+
+static uint16_t rx(struct og_lcore *lc)
+{
+	struct rte_mbuf *pkts[OG_BURST];
+	struct og_dgram burst[OG_BURST];
+	uint16_t n = lc->opts.port->ops->rx_burst(lc->opts.port, pkts, OG_BURST);
+	uint64_t bytes = 0;
+
+	if (n == 0)
+		return 0;
+	for (uint16_t i = 0; i < n; i++) {
+		const struct og_packet *p = og_packet(pkts[i]);
+
+		burst[i] = (struct og_dgram){
+			.data = rte_pktmbuf_mtod(pkts[i], uint8_t *),
+			.len_bytes = rte_pktmbuf_data_len(pkts[i]),
+			.endpoint = p->endpoint,
+			.src = p->peer,
+		};
+		bytes += burst[i].len_bytes;
+	}
+	lc->core->ops->input(lc->core, burst, n, lc->now_ns);
+	rte_pktmbuf_free_bulk(pkts, n);
+	og_count_add(&lc->counters.rx_packets, n);
+	og_count_add(&lc->counters.rx_bytes, bytes);
+	return n;
+}
+
+static uint32_t commands(struct og_lcore *lc)
+{
+	uint32_t n;
+
+	for (n = 0; n < COMMANDS_PASS; n++) {
+		if (!lc->command_pending && og_stage_pop(lc->opts.commands, &lc->command) < 0)
+			break;
+		lc->command_pending =
+			lc->core->ops->command(lc->core, &lc->command, lc->now_ns) < 0;
+		if (lc->command_pending)
+			break; /* offered again in the next pass, and in order */
+		og_stage_release(lc->opts.commands, &lc->command);
+	}
+	og_count_add(&lc->counters.commands, n);
+	return n;
+}
+
+static void job_done(void *arg, struct og_job *job)
+{
+	struct og_lcore *lc = arg;
+
+	lc->core->ops->job_done(lc->core, job, lc->now_ns);
+}
+
+static uint32_t jobs(struct og_lcore *lc)
+{
+	uint32_t n = og_workers_poll(lc->opts.workers, job_done, lc);
+
+	og_count_add(&lc->counters.jobs, n);
+	return n;
+}
+
+/* True if the core was called: it has news, or its deadline has come. */
+static bool tick(struct og_lcore *lc, bool news)
+{
+	if (!news && !lc->tick_soon && lc->now_ns < lc->next_tick_ns)
+		return false;
+	lc->tick_soon = false;
+	lc->next_tick_ns = lc->core->ops->tick(lc->core, lc->now_ns);
+	return true;
+}
+
+/* One pass: never blocks, allocates, locks or logs. Returns whether there was anything to do. */
+static bool poll_once(struct og_lcore *lc)
+{
+	bool news = rx(lc) > 0;
+
+	news |= commands(lc) > 0;
+	news |= jobs(lc) > 0;
+	news |= tick(lc, news);
+	news |= flush(lc) > 0;
+	return news;
+}
+
+/* How long the core may sleep from now on. */
+static uint64_t sleep_allowed_ns(const struct og_lcore *lc)
+{
+	uint64_t ns = lc->next_tick_ns > lc->now_ns ? lc->next_tick_ns - lc->now_ns : 0;
+
+	ns = OG_MIN(ns, SLEEP_MAX_NS);
+	if (!lc->port_wakes)
+		ns = OG_MIN(ns, SLEEP_POLL_NS);
+	if (lc->nb_tx > 0 || lc->command_pending || lc->tick_soon)
+		ns = OG_MIN(ns, SLEEP_TX_NS);
+	return ns;
+}
+
+static bool stopping(const struct og_lcore *lc)
+{
+	return __atomic_load_n(&lc->stop, __ATOMIC_RELAXED);
+}
+
+static void block(const struct og_lcore *lc, uint64_t ns)
+{
+	const struct timespec ts = {(time_t)(ns / OG_NS_PER_S), (long)(ns % OG_NS_PER_S)};
+	struct epoll_event events[OG_PORT_FDS_MAX + 1];
+
+	if (epoll_pwait2(lc->epoll_fd, events, OG_ARRAY_LEN(events), &ts, NULL) < 0 &&
+		errno == ENOSYS)
+		epoll_wait(lc->epoll_fd, events, OG_ARRAY_LEN(events),
+			(int)((ns + OG_NS_PER_MS - 1) / OG_NS_PER_MS));
+}
+
+static void go_to_sleep(struct og_lcore *lc)
+{
+	uint64_t ns = sleep_allowed_ns(lc);
+
+	if (ns == 0)
+		return;
+	og_doorbell_announce(lc->opts.doorbell);
+	/* The last look: whoever pushed before the announcement did not ring. */
+	if (og_stage_count(lc->opts.commands) == 0 && !og_workers_ready(lc->opts.workers) &&
+		!stopping(lc))
+		block(lc, ns);
+	og_doorbell_awake(lc->opts.doorbell);
+}
+
+static void poll_until_stopped(struct og_lcore *lc)
+{
+	uint64_t idle_since_ns;
+
+	lc->now_ns = idle_since_ns = clock_ns();
+	lc->next_tick_ns = lc->now_ns;
+	while (!stopping(lc)) {
+		bool worked = poll_once(lc);
+		uint64_t end_ns = clock_ns();
+
+		og_count_add(worked ? &lc->counters.busy_ns : &lc->counters.idle_ns,
+			end_ns - lc->now_ns);
+		lc->now_ns = end_ns;
+		if (worked)
+			idle_since_ns = end_ns;
+		if (lc->opts.poll == OG_POLL_BUSY || end_ns - idle_since_ns < SPIN_NS)
+			continue;
+		go_to_sleep(lc);
+		lc->now_ns = clock_ns();
+		og_count_add(&lc->counters.sleep_ns, lc->now_ns - end_ns);
+	}
+}
+
+static void send_the_rest(struct og_lcore *lc)
+{
+	const struct timespec ms = {.tv_nsec = OG_NS_PER_MS};
+
+	flush(lc);
+	for (int i = 0; i < STOP_FLUSHES && lc->nb_tx > 0; i++) {
+		nanosleep(&ms, NULL);
+		flush(lc);
+	}
+}
+
+static void give_back_what_is_lent(struct og_lcore *lc)
+{
+	rte_pktmbuf_free_bulk(lc->tx_queue, lc->nb_tx);
+	lc->nb_tx = 0;
+	rte_pktmbuf_free(lc->reserved);
+	lc->reserved = NULL;
+	if (lc->command_pending)
+		og_stage_release(lc->opts.commands, &lc->command);
+	lc->command_pending = false;
+}
+
+void og_lcore_run(
+	struct og_lcore *lc, struct og_core *core, void (*started)(void *arg, int ret), void *arg)
+{
+	int ret = 0;
+
+	lc->core = core;
+	/* An lcore id gives this thread the mempools' caches. */
+	if (rte_thread_register() < 0)
+		ret = -ENOSPC;
+	if (lc->opts.poll == OG_POLL_ADAPTIVE)
+		prctl(PR_SET_TIMERSLACK, 1);
+	if (ret == 0)
+		ret = lc->opts.port->ops->start(lc->opts.port);
+	started(arg, ret);
+	if (ret == 0) {
+		poll_until_stopped(lc);
+		send_the_rest(lc);
+	}
+	give_back_what_is_lent(lc);
+	rte_thread_unregister();
+}
+
+void og_lcore_stop(struct og_lcore *lc)
+{
+	__atomic_store_n(&lc->stop, true, __ATOMIC_RELAXED);
+	og_doorbell_ring(lc->opts.doorbell); /* its barrier orders the store too */
+}
+
+struct og_tx *og_lcore_tx(struct og_lcore *lc)
+{
+	return &lc->tx;
+}
+
+const struct og_lcore_counters *og_lcore_counters(const struct og_lcore *lc)
+{
+	return &lc->counters;
+}
+
+static int watch(const struct og_lcore *lc, int fd)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	return epoll_ctl(lc->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int open_epoll(struct og_lcore *lc)
+{
+	int fds[OG_PORT_FDS_MAX], ret;
+	uint32_t nb_fds = lc->opts.port->ops->wait_fds(lc->opts.port, fds);
+
+	lc->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (lc->epoll_fd < 0)
+		return -errno;
+	lc->port_wakes = nb_fds > 0;
+	ret = watch(lc, lc->opts.doorbell->fd);
+	for (uint32_t i = 0; i < nb_fds && ret == 0; i++)
+		ret = watch(lc, fds[i]);
+	if (ret < 0)
+		close(lc->epoll_fd);
+	return ret;
+}
+
+int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts)
+{
+	struct og_lcore *lc = aligned_alloc(64, sizeof(*lc));
+	int ret;
+
+	if (!lc)
+		return -ENOMEM;
+	memset(lc, 0, sizeof(*lc));
+	lc->opts = *opts;
+	lc->tx = (struct og_tx){.reserve = reserve, .commit = commit};
+	ret = open_epoll(lc);
+	if (ret < 0) {
+		free(lc);
+		return ret;
+	}
+	*out = lc;
+	return 0;
+}
+
+void og_lcore_destroy(struct og_lcore *lc)
+{
+	if (!lc)
+		return;
+	close(lc->epoll_fd);
+	free(lc);
+}

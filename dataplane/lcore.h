@@ -1,0 +1,61 @@
+/*
+ * lcore.h: the polling core: drives one struct og_core between a port, the router's commands and
+ * the crypto workers.
+ *
+ * One pass: datagrams in, commands, finished jobs, tick, datagrams out. With OG_POLL_BUSY passes
+ * follow each other without end; with OG_POLL_ADAPTIVE an idle core sleeps until a datagram, a
+ * command, a job or its own deadline wakes it.
+ *
+ * Units:   ns of CLOCK_MONOTONIC, bytes.
+ * Threads: og_lcore_run() is the core's thread; create, stop and destroy belong to the main thread.
+ *          Counters are written by the core and may be read by any thread.
+ * Memory:  everything at create; datagrams come from the port's packet pool.
+ */
+#pragma once
+#include "base/core.h"
+#include "dataplane/stage.h"
+
+struct og_port;
+struct og_workers;
+struct og_lcore;
+
+enum og_poll { OG_POLL_ADAPTIVE, OG_POLL_BUSY };
+
+struct og_lcore_opts {
+	struct og_port *port;
+	struct og_workers *workers;
+	struct og_stage *commands;
+	struct og_doorbell *doorbell; /* rung by `commands` and `workers` */
+	enum og_poll poll;
+};
+
+struct og_lcore_counters {
+	uint64_t rx_packets;
+	uint64_t rx_bytes;
+	uint64_t tx_packets;
+	uint64_t tx_bytes;
+	uint64_t tx_full;    /* reserve() refused: transmit queue full */
+	uint64_t tx_no_mbuf; /* reserve() refused: packet pool empty */
+	uint64_t commands;
+	uint64_t jobs;
+	uint64_t busy_ns;  /* in passes that did something */
+	uint64_t idle_ns;  /* in passes that found nothing */
+	uint64_t sleep_ns; /* blocked */
+};
+
+int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts) OG_MUST_CHECK;
+void og_lcore_destroy(struct og_lcore *lc);
+
+/* What the core sends by: give it to the core's env. */
+struct og_tx *og_lcore_tx(struct og_lcore *lc);
+
+/*
+ * Start the port, then poll until og_lcore_stop(); call on the thread that is to be the polling
+ * core. `started` is called once with the port's result; if that is negative, run() returns at once.
+ */
+void og_lcore_run(
+	struct og_lcore *lc, struct og_core *core, void (*started)(void *arg, int ret), void *arg);
+/* From any thread: the core finishes its pass, sends what is queued, and og_lcore_run() returns. */
+void og_lcore_stop(struct og_lcore *lc);
+
+const struct og_lcore_counters *og_lcore_counters(const struct og_lcore *lc);

@@ -1,0 +1,29 @@
+/*
+ * packet.h: a UDP datagram in an mbuf: the mbuf's data is the payload, and beside it where the
+ * datagram comes from or goes to.
+ *
+ * Units:   bytes.
+ * Threads: a pool is used by one thread at a time: the one that opens, then the polling core.
+ * Memory:  pools are sized at create.
+ */
+#pragma once
+#include "base/addr.h"
+
+#include <rte_mbuf.h>
+
+/* A longer datagram is counted and dropped; headroom holds the headers of Ethernet, IP and UDP. */
+enum { OG_PACKET_BYTES = 2048 };
+
+struct og_packet {
+	struct og_addr peer; /* source, or destination */
+	uint16_t endpoint;
+	uint8_t ttl; /* of what is sent; 0: the default */
+};
+
+static inline struct og_packet *og_packet(struct rte_mbuf *m)
+{
+	return rte_mbuf_to_priv(m);
+}
+
+/* Returns 0 or EAL's error. Free with rte_mempool_free(). */
+int og_packet_pool_create(struct rte_mempool **out, uint32_t nb_packets) OG_MUST_CHECK;

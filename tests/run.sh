@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# run.sh: installs, builds and tests og-node; ends with one line "N passed, N failed, N skipped".
+#
+#   tests/run.sh            what CI runs: under 20 minutes on two cores
+#   tests/run.sh --all      everything: long transfers, five live minutes, 500 simulator seeds, QEMU
+#   tests/run.sh --fuzz     each fuzz target for 60 seconds under ASan and UBSan (FUZZ_SECONDS=n)
+#   tests/run.sh --quick    lint and unit tests of one build, for the inner loop
+set -uo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+mode=${1:-}
+case "$mode" in ''|--all|--fuzz|--quick) ;; *) sed -n '2,8p' "$0" >&2; exit 2 ;; esac
+
+passed=0 failed=0 skipped=0
+failures=()
+section() { printf '\n== %s\n' "$*"; }
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); failures+=("$1"); echo "FAIL: $1"; }
+
+# step NAME COMMAND…: one test; exit 77 means skipped.
+step() {
+  local name=$1 start=$SECONDS status
+  shift
+  "$@"; status=$?
+  case $status in
+    0) pass; echo "ok: $name ($((SECONDS - start)) s)" ;;
+    77) skipped=$((skipped + 1)); echo "skipped: $name" ;;
+    *) fail "$name (exit $status)" ;;
+  esac
+}
+
+# must NAME COMMAND…: what the rest depends on.
+must() {
+  "${@:2}" && return
+  fail "$1"
+  finish
+}
+
+finish() {
+  local f
+  section "result"
+  for f in "${failures[@]}"; do echo "failed: $f"; done
+  echo "$passed passed, $failed failed, $skipped skipped"
+  [ "$failed" -eq 0 ]
+  exit
+}
+
+# build DIR OPTIONS…: configure once, then build.
+build() {
+  local dir=$1
+  shift
+  [ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" >"$dir.log" 2>&1 || { cat "$dir.log"; return 1; }
+  ninja -C "$dir" >"$dir.log" 2>&1 || { tail -60 "$dir.log"; return 1; }
+}
+
+# meson_tests DIR [ARGUMENTS…]: runs meson's tests and counts each.
+meson_tests() {
+  local dir=$1 counts
+  shift
+  meson test -C "$dir" --no-rebuild --print-errorlogs "$@" | grep -v '^ *$' | tail -80
+  counts=$(python3 - "$dir/meson-logs/testlog.json" <<'PY'
+import json, sys
+ok = bad = skip = 0
+names = []
+for line in open(sys.argv[1]):
+    t = json.loads(line)
+    if t['result'] in ('OK', 'EXPECTEDFAIL'): ok += 1
+    elif t['result'] == 'SKIP': skip += 1
+    else: bad += 1; names.append(t['name'].replace(' ', '_'))
+print(ok, bad, skip, *names)
+PY
+  ) || { fail "meson test in $dir"; return; }
+  set -- $counts
+  passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+  shift 3
+  for name in "$@"; do failures+=("$dir: $name"); done
+}
+
+# node_tests LABEL BUILD_DIR FILES…: conformance tests in Node's runner, each test counted.
+node_tests() {
+  local label=$1 dir=$2 log
+  shift 2
+  log=$(mktemp)
+  (cd tests/conformance && PATH="$PWD/node_modules/.bin:$PATH" OG_BUILD="$root/$dir" OG_ALL="${OG_ALL:-}" \
+    timeout 1800 node --test --test-concurrency=1 --test-reporter=spec "$@") 2>&1 | tee "$log" | grep -v '^ℹ \(suites\|cancelled\|todo\)'
+  read -r ok bad skip < <(awk '/^ℹ pass /{p=$3} /^ℹ fail /{f=$3} /^ℹ cancelled /{f+=$3} /^ℹ skipped /{s=$3} END{print p+0, f+0, s+0}' "$log")
+  rm -f "$log"
+  passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
+  [ "$bad" -gt 0 ] && failures+=("conformance, $label: $bad")
+  [ $((ok + bad)) -eq 0 ] && fail "conformance, $label: no test ran"
+}
+
+fuzz() {
+  local seconds=${FUZZ_SECONDS:-60} t name
+  export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
+  CC=clang-14 must "build for fuzzing" build build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  for t in build-fuzz/tests/fuzz/fuzz_*; do
+    [ -f "$t" ] && [ -x "$t" ] || continue
+    name=${t##*/fuzz_}
+    mkdir -p "build-fuzz/corpus/$name"
+    step "fuzz $name, $seconds s" "$t" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 \
+      -verbosity=0 -print_final_stats=1 -artifact_prefix="build-fuzz/$name-" \
+      "build-fuzz/corpus/$name" "tests/fuzz/corpus/$name"
+  done
+}
+
+section "install"
+must "configs/deps.sh test" configs/deps.sh test
+
+if [ "$mode" = --fuzz ]; then
+  section "fuzz"
+  fuzz
+  finish
+fi
+
+section "build"
+must "build" build build
+step "lint" ninja -C build lint
+
+section "unit tests, vectors, corpora, simulator"
+if [ "$mode" = --all ]; then export OG_SEEDS=500 OG_ALL=1; fi
+meson_tests build
+[ "$mode" = --quick ] && finish
+
+section "the same under AddressSanitizer and UBSan"
+export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+must "sanitizer build" build build-asan -Db_sanitize=address,undefined
+OG_SEEDS=${OG_SEEDS_ASAN:-5} meson_tests build-asan
+
+section "rings and shared tables under ThreadSanitizer"
+must "tsan build" build build-tsan -Db_sanitize=thread -Dtests=enabled
+meson_tests build-tsan --suite tsan
+
+section "conformance with unmodified peers"
+node_tests "plain build" build $(cd tests/conformance && ls *.test.mjs)
+node_tests "under ASan and UBSan" build-asan $(cd tests/conformance && ls swarm.test.mjs values.test.mjs transfer.test.mjs poc.test.mjs 2>/dev/null)
+
+section "network namespaces"
+for t in tests/net/*.sh; do
+  [ -x "$t" ] && step "net/$(basename "$t" .sh)" env OG_BUILD="$root/build" "$t"
+done
+
+section "benches, smoke"
+for suite in dht stream handshake; do
+  step "og-bench $suite --smoke" build/bench/og-bench "$suite" --peer js --smoke
+done
+
+section "main job"
+step "cli/quickstart.sh" cli/quickstart.sh
+
+finish
