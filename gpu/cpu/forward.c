@@ -1,0 +1,427 @@
+/*
+ * forward.c: the forward pass on the CPU: a layer is a row of parallel loops, each over output rows
+ * of weights, rows of the batch, or heads.
+ */
+#include "gpu/backend.h"
+
+#include "gpu/cpu/kernels.h"
+#include "gpu/cpu/pool.h"
+#include "gpu/kv_cache.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum {
+	PARTS_MAX = 3,          /* matrices multiplied in one loop */
+	ITEM_BYTES = 64 * 1024, /* of weights per item: stays in the second-level cache */
+	ATTENTION_BLOCK = 256,  /* positions per step of attention, whatever the batch */
+};
+
+struct part {
+	const struct og_weight *w;
+	float *out; /* (rows, n_out) */
+	const float *bias;
+	uint32_t rows_per_item;
+	uint32_t nb_items;
+};
+
+struct cpu {
+	struct og_backend base;
+	const struct og_model *model;
+	const struct og_cpu_kernels *k;
+	struct og_pool *pool;
+	struct og_kv_cache kv;
+	float *scratch;             /* what the pointers below point into */
+	float *rope_freqs;          /* (rope_dims / 2) */
+	float *rope_cos, *rope_sin; /* (rows, rope_dims / 2) */
+	float *x;                   /* (rows, width): the residual stream */
+	float *delta;               /* (rows, width): what a block adds to it */
+	float *q, *key, *value;     /* (rows, heads * head_dim) */
+	float *gate, *up;           /* (rows, ff_width) */
+	struct og_activations act;  /* input of the next products */
+	float *act_x, *act_scale;
+	int16_t *act_q;
+
+	/* The loop in progress. */
+	const struct og_row *rows;
+	uint32_t nb_rows;
+	uint32_t layer;
+	struct part parts[PARTS_MAX];
+	uint32_t nb_parts;
+	const float *norm; /* weights for the next norm */
+	bool add_delta;    /* x += delta first */
+	bool quantize;     /* some weight of the next products is Q8_0 */
+};
+
+static void multiply_item(void *arg, uint32_t item)
+{
+	struct cpu *c = arg;
+	const struct part *p = c->parts;
+	uint32_t first, count;
+
+	while (item >= p->nb_items) {
+		item -= p->nb_items;
+		p++;
+	}
+	first = item * p->rows_per_item;
+	count = OG_MIN(p->rows_per_item, p->w->n_out - first);
+	c->k->matmul[p->w->type](p->out + first, p->w->n_out, p->w->data + first * p->w->row_bytes,
+		p->w->row_bytes, count, &c->act, 0, c->nb_rows);
+	if (!p->bias)
+		return;
+	for (uint32_t i = 0; i < c->nb_rows; i++)
+		for (uint32_t r = first; r < first + count; r++)
+			p->out[(size_t)i * p->w->n_out + r] += p->bias[r];
+}
+
+static void add_part(struct cpu *c, const struct og_weight *w, float *out, const float *bias)
+{
+	struct part *p = &c->parts[c->nb_parts++];
+
+	*p = (struct part){.w = w, .out = out, .bias = bias};
+	p->rows_per_item = (uint32_t)OG_MAX(ITEM_BYTES / w->row_bytes, 1u);
+	p->nb_items = (w->n_out + p->rows_per_item - 1) / p->rows_per_item;
+}
+
+/* out = w * act for each part that was added. */
+static void multiply_parts(struct cpu *c)
+{
+	uint32_t nb_items = 0;
+
+	for (uint32_t i = 0; i < c->nb_parts; i++)
+		nb_items += c->parts[i].nb_items;
+	og_pool_run(c->pool, multiply_item, c, nb_items);
+	c->nb_parts = 0;
+}
+
+static bool wants_integers(const struct og_weight *w)
+{
+	return w->type == OG_Q8_0;
+}
+
+/* Make row `i` of act_x, n values, ready for the products. */
+static void quantize_row(struct cpu *c, uint32_t i)
+{
+	size_t n = c->act.n;
+
+	if (c->quantize)
+		c->k->quantize(c->act_x + i * n, c->act_q + i * n,
+			c->act_scale + i * (n / OG_ACT_BLOCK), (uint32_t)n);
+}
+
+static void norm_row(void *arg, uint32_t i)
+{
+	struct cpu *c = arg;
+	uint32_t n = c->model->hp.width;
+	float *x = c->x + (size_t)i * n;
+	const float *delta = c->delta + (size_t)i * n;
+
+	if (c->add_delta)
+		for (uint32_t j = 0; j < n; j++)
+			x[j] += delta[j];
+	c->k->rms_norm(c->act_x + (size_t)i * n, x, c->norm, n, c->model->hp.norm_eps);
+	quantize_row(c, i);
+}
+
+/* act = norm(x, after adding what the last block left in delta) */
+static void norm_rows(struct cpu *c, const float *weights, bool add_delta, bool quantize)
+{
+	c->norm = weights;
+	c->add_delta = add_delta;
+	c->quantize = quantize;
+	c->act.n = c->model->hp.width;
+	og_pool_run(c->pool, norm_row, c, c->nb_rows);
+}
+
+static void embed_row(void *arg, uint32_t i)
+{
+	struct cpu *c = arg;
+	uint32_t half = c->model->hp.rope_dims / 2;
+	float pos = (float)c->rows[i].pos * c->model->hp.rope_scale;
+
+	og_weight_row(
+		&c->model->embedding, c->rows[i].token, c->x + (size_t)i * c->model->hp.width);
+	for (uint32_t j = 0; j < half; j++) {
+		c->rope_cos[(size_t)i * half + j] = cosf(pos * c->rope_freqs[j]);
+		c->rope_sin[(size_t)i * half + j] = sinf(pos * c->rope_freqs[j]);
+	}
+}
+
+static void rotate(const struct cpu *c, float *head, uint32_t row)
+{
+	uint32_t half = c->model->hp.rope_dims / 2;
+	bool halves = c->model->hp.rope_halves;
+	const float *cosine = c->rope_cos + (size_t)row * half;
+	const float *sine = c->rope_sin + (size_t)row * half;
+
+	for (uint32_t j = 0; j < half; j++) {
+		float *a = head + (halves ? j : 2 * j);
+		float *b = head + (halves ? j + half : 2 * j + 1);
+		float x = *a, y = *b;
+
+		*a = x * cosine[j] - y * sine[j];
+		*b = x * sine[j] + y * cosine[j];
+	}
+}
+
+/* Rotate the row's queries and keys, and file its keys and values. */
+static void store_row(void *arg, uint32_t i)
+{
+	struct cpu *c = arg;
+	const struct og_hparams *hp = &c->model->hp;
+	const struct og_row *row = &c->rows[i];
+	uint32_t n = hp->head_dim;
+
+	for (uint32_t h = 0; h < hp->nb_heads; h++)
+		rotate(c, c->q + ((size_t)i * hp->nb_heads + h) * n, i);
+	for (uint32_t h = 0; h < hp->nb_kv_heads; h++) {
+		float *key = c->key + ((size_t)i * hp->nb_kv_heads + h) * n;
+		const float *value = c->value + ((size_t)i * hp->nb_kv_heads + h) * n;
+		size_t at = (size_t)row->pos * n;
+
+		rotate(c, key, i);
+		c->k->to_f16(og_kv_keys(&c->kv, row->slot, c->layer, h) + at, key, n);
+		c->k->to_f16(og_kv_values(&c->kv, row->slot, c->layer, h) + at, value, n);
+	}
+}
+
+/*
+ * One query over positions 0 … count-1, by blocks of fixed size with a running maximum, so that no
+ * scratch grows with the context and the order of sums depends on the position alone.
+ */
+static void attend(const struct cpu *c, float *out, const float *q, const uint16_t *keys,
+	const uint16_t *values, uint32_t count)
+{
+	uint32_t n = c->model->hp.head_dim;
+	float scale = 1.0f / sqrtf((float)n), max = -INFINITY, total = 0;
+	float score[ATTENTION_BLOCK], part[OG_MODEL_HEAD_DIM_MAX];
+
+	memset(out, 0, n * sizeof(float));
+	for (uint32_t t = 0; t < count; t += ATTENTION_BLOCK) {
+		uint32_t block = OG_MIN(count - t, (uint32_t)ATTENTION_BLOCK);
+		float new_max = max, keep;
+
+		c->k->scores(score, q, keys + (size_t)t * n, block, n, scale);
+		for (uint32_t j = 0; j < block; j++)
+			new_max = OG_MAX(new_max, score[j]);
+		keep = expf(max - new_max);
+		total = total * keep + c->k->exp_sum(score, block, new_max);
+		c->k->mix(part, score, values + (size_t)t * n, block, n);
+		for (uint32_t j = 0; j < n; j++)
+			out[j] = out[j] * keep + part[j];
+		max = new_max;
+	}
+	for (uint32_t j = 0; j < n; j++)
+		out[j] /= total;
+}
+
+/* One row and one key-value head: all query heads that share it. */
+static void attend_item(void *arg, uint32_t item)
+{
+	struct cpu *c = arg;
+	const struct og_hparams *hp = &c->model->hp;
+	uint32_t i = item / hp->nb_kv_heads, kv_head = item % hp->nb_kv_heads;
+	uint32_t group = hp->nb_heads / hp->nb_kv_heads;
+	const struct og_row *row = &c->rows[i];
+	const uint16_t *keys = og_kv_keys(&c->kv, row->slot, c->layer, kv_head);
+	const uint16_t *values = og_kv_values(&c->kv, row->slot, c->layer, kv_head);
+
+	for (uint32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
+		size_t at = ((size_t)i * hp->nb_heads + h) * hp->head_dim;
+
+		attend(c, c->act_x + at, c->q + at, keys, values, row->pos + 1);
+	}
+}
+
+static void quantize_item(void *arg, uint32_t i)
+{
+	quantize_row(arg, i);
+}
+
+static void swiglu_row(void *arg, uint32_t i)
+{
+	struct cpu *c = arg;
+	uint32_t n = c->model->hp.ff_width;
+	float *gate = c->gate + (size_t)i * n;
+
+	c->k->swiglu(gate, c->up + (size_t)i * n, n);
+	memcpy(c->act_x + (size_t)i * n, gate, n * sizeof(float));
+	quantize_row(c, i);
+}
+
+static void attention_block(struct cpu *c, const struct og_layer *l, bool add_delta)
+{
+	const struct og_hparams *hp = &c->model->hp;
+
+	norm_rows(c, l->attn_norm, add_delta,
+		wants_integers(&l->q) || wants_integers(&l->k) || wants_integers(&l->v));
+	add_part(c, &l->q, c->q, l->q_bias);
+	add_part(c, &l->k, c->key, l->k_bias);
+	add_part(c, &l->v, c->value, l->v_bias);
+	multiply_parts(c);
+	og_pool_run(c->pool, store_row, c, c->nb_rows);
+	og_pool_run(c->pool, attend_item, c, c->nb_rows * hp->nb_kv_heads);
+	c->act.n = hp->nb_heads * hp->head_dim;
+	c->quantize = wants_integers(&l->o);
+	og_pool_run(c->pool, quantize_item, c, c->nb_rows);
+	add_part(c, &l->o, c->delta, NULL);
+	multiply_parts(c);
+}
+
+static void ff_block(struct cpu *c, const struct og_layer *l)
+{
+	norm_rows(c, l->ffn_norm, true, wants_integers(&l->gate) || wants_integers(&l->up));
+	add_part(c, &l->gate, c->gate, NULL);
+	add_part(c, &l->up, c->up, NULL);
+	multiply_parts(c);
+	c->act.n = c->model->hp.ff_width;
+	c->quantize = wants_integers(&l->down);
+	og_pool_run(c->pool, swiglu_row, c, c->nb_rows);
+	add_part(c, &l->down, c->delta, NULL);
+	multiply_parts(c);
+}
+
+/* Move the rows that want logits to the front. Returns how many they are. */
+static uint32_t gather_wanted(struct cpu *c)
+{
+	size_t row_bytes = c->model->hp.width * sizeof(float);
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < c->nb_rows; i++) {
+		if (!c->rows[i].wants_logits)
+			continue;
+		if (n != i) {
+			memcpy(c->x + n * c->model->hp.width, c->x + i * c->model->hp.width,
+				row_bytes);
+			memcpy(c->delta + n * c->model->hp.width, c->delta + i * c->model->hp.width,
+				row_bytes);
+		}
+		n++;
+	}
+	return n;
+}
+
+static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
+{
+	struct cpu *c = OG_CONTAINER_OF(b, struct cpu, base);
+	const struct og_model *m = c->model;
+
+	c->rows = batch->rows;
+	c->nb_rows = batch->nb_rows;
+	og_pool_run(c->pool, embed_row, c, c->nb_rows);
+	for (c->layer = 0; c->layer < m->hp.nb_layers; c->layer++) {
+		attention_block(c, &m->layers[c->layer], c->layer > 0);
+		ff_block(c, &m->layers[c->layer]);
+	}
+	c->nb_rows = gather_wanted(c);
+	if (c->nb_rows == 0)
+		return 0;
+	norm_rows(c, m->output_norm, true, wants_integers(&m->output));
+	add_part(c, &m->output, batch->logits, NULL);
+	multiply_parts(c);
+	return 0;
+}
+
+static void cpu_destroy(struct og_backend *b)
+{
+	struct cpu *c = OG_CONTAINER_OF(b, struct cpu, base);
+
+	if (c->pool)
+		og_pool_destroy(c->pool);
+	og_kv_cache_fini(&c->kv);
+	free(c->scratch);
+	free(c->act_q);
+	free(c);
+}
+
+static const struct og_backend_ops cpu_ops = {
+	.name = "cpu",
+	.forward = cpu_forward,
+	.destroy = cpu_destroy,
+};
+
+/* Hands out arrays of one block; without a block it only counts. */
+struct carver {
+	float *base;
+	size_t used;
+};
+
+static float *carve(struct carver *at, size_t count)
+{
+	float *p = at->base ? at->base + at->used : NULL;
+
+	at->used += (count + 15) / 16 * 16; /* each array starts on a cache line */
+	return p;
+}
+
+/* Lay the arrays out in `block`; returns how many floats they take. */
+static size_t carve_all(struct cpu *c, size_t rows, float *block)
+{
+	const struct og_hparams *hp = &c->model->hp;
+	size_t half = hp->rope_dims / 2, q_width = (size_t)hp->nb_heads * hp->head_dim;
+	size_t kv_width = (size_t)hp->nb_kv_heads * hp->head_dim;
+	size_t act_width = OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
+	struct carver at = {block, 0};
+
+	c->rope_freqs = carve(&at, half);
+	c->rope_cos = carve(&at, rows * half);
+	c->rope_sin = carve(&at, rows * half);
+	c->x = carve(&at, rows * hp->width);
+	c->delta = carve(&at, rows * hp->width);
+	c->q = carve(&at, rows * q_width);
+	c->key = carve(&at, rows * kv_width);
+	c->value = carve(&at, rows * kv_width);
+	c->gate = carve(&at, rows * hp->ff_width);
+	c->up = carve(&at, rows * hp->ff_width);
+	c->act_x = carve(&at, rows * act_width);
+	c->act_scale = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
+	return at.used;
+}
+
+static int make_scratch(struct cpu *c, size_t rows)
+{
+	const struct og_hparams *hp = &c->model->hp;
+	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
+	size_t act_width = OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
+
+	c->scratch = aligned_alloc(64, carve_all(c, rows, NULL) * sizeof(float));
+	c->act_q = aligned_alloc(64, (rows * act_width * sizeof(int16_t) + 63) / 64 * 64);
+	if (!c->scratch || !c->act_q)
+		return -ENOMEM;
+	carve_all(c, rows, c->scratch);
+	c->act = (struct og_activations){c->act_x, c->act_q, c->act_scale, hp->width};
+	for (uint32_t j = 0; j < hp->rope_dims / 2; j++) {
+		float factor = c->model->rope_factors ? c->model->rope_factors[j] : 1.0f;
+
+		c->rope_freqs[j] =
+			powf(hp->rope_base, -2.0f * (float)j / (float)hp->rope_dims) / factor;
+	}
+	return 0;
+}
+
+int og_cpu_backend_create(
+	struct og_backend **out, const struct og_backend_opts *opts, const char *isa)
+{
+	struct cpu *c = calloc(1, sizeof(*c));
+	int ret;
+
+	if (!c)
+		return -ENOMEM;
+	c->base.ops = &cpu_ops;
+	c->model = opts->model;
+	c->k = og_cpu_kernels_pick(isa);
+	ret = c->k ? 0 : -EOPNOTSUPP;
+	if (ret == 0)
+		ret = make_scratch(c, opts->rows_max);
+	if (ret == 0)
+		ret = og_kv_cache_init(&c->kv, &opts->model->hp, opts->context, opts->nb_slots);
+	if (ret == 0)
+		ret = og_pool_create(&c->pool, opts->nb_threads);
+	if (ret < 0) {
+		cpu_destroy(&c->base);
+		return ret;
+	}
+	*out = &c->base;
+	return 0;
+}

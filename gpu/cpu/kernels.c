@@ -1,0 +1,304 @@
+/* Compiled once per instruction set: see simd.h and the build file. */
+#include "gpu/cpu/kernels.h"
+
+#include "gpu/cpu/simd.h"
+
+#include <math.h>
+
+/* Tile sizes must be constants for the sums to stay in registers, so the tiles are always inlined. */
+#define TILE static inline __attribute__((always_inline)) void
+
+enum { SUMS = 2 /* per dot product: hides the latency of the fused product */ };
+
+typedef vf load_fn(const void *p);
+
+static vf load_f32(const void *p)
+{
+	return vf_load(p);
+}
+
+static float scalar_f32(const uint8_t *p)
+{
+	float f;
+
+	memcpy(&f, p, sizeof(f));
+	return f;
+}
+
+static float scalar_bf16(const uint8_t *p)
+{
+	return og_bf16_to_f32(og_load_le16(p));
+}
+
+static float scalar_f16(const uint8_t *p)
+{
+	return og_f16_to_f32(og_load_le16(p));
+}
+
+/* rows x cols dot products of floating-point weights: cols activations, each of n values at x. */
+TILE float_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes, const float *x,
+	uint32_t n, int rows, int cols, load_fn *load, float (*scalar)(const uint8_t *p),
+	uint32_t value_bytes)
+{
+	vf sum[2][4][SUMS] = {0};
+	uint32_t i = 0;
+
+	for (; i + SUMS * LANES <= n; i += SUMS * LANES)
+		for (int s = 0; s < SUMS; s++)
+			for (int r = 0; r < rows; r++) {
+				vf weight = load(w + r * row_bytes + (i + s * LANES) * value_bytes);
+
+				for (int c = 0; c < cols; c++)
+					sum[r][c][s] = vf_fma(weight,
+						vf_load(x + (size_t)c * n + i + s * LANES),
+						sum[r][c][s]);
+			}
+	for (int c = 0; c < cols; c++)
+		for (int r = 0; r < rows; r++) {
+			float total = vf_sum(sum[r][c][0] + sum[r][c][1]);
+
+			for (uint32_t j = i; j < n; j++)
+				total += scalar(w + r * row_bytes + j * value_bytes) *
+					 x[(size_t)c * n + j];
+			out[(size_t)c * out_stride + r] = total;
+		}
+}
+
+TILE q8_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes, const int16_t *x,
+	const float *x_scale, uint32_t n, int rows, int cols)
+{
+	vf sum[2][4][SUMS] = {0};
+	uint32_t nb_blocks = n / OG_Q8_0_VALUES;
+
+	for (uint32_t b = 0; b < nb_blocks; b += SUMS)
+		for (uint32_t s = 0; s < SUMS && b + s < nb_blocks; s++)
+			for (int r = 0; r < rows; r++) {
+				const uint8_t *block =
+					w + r * row_bytes + (b + s) * (size_t)OG_Q8_0_BYTES;
+				float scale = f16_scale(block);
+				q8_block values = q8_load(block + 2);
+
+				for (int c = 0; c < cols; c++) {
+					size_t at = (size_t)c * nb_blocks + b + s;
+
+					sum[r][c][s] = vf_fma(q8_dot(values, x + at * 32),
+						vf_set(scale * x_scale[at]), sum[r][c][s]);
+				}
+			}
+	for (int c = 0; c < cols; c++)
+		for (int r = 0; r < rows; r++)
+			out[(size_t)c * out_stride + r] = vf_sum(sum[r][c][0] + sum[r][c][1]);
+}
+
+/* Cover nb_rows x count by tiles: four activations at a time, then single ones by pairs of rows. */
+#define COVER(tile_4, tile_2, tile_1)                                                              \
+	do {                                                                                       \
+		uint32_t c = 0;                                                                    \
+                                                                                                   \
+		for (; c + 4 <= count; c += 4)                                                     \
+			for (uint32_t r = 0; r < nb_rows; r++)                                     \
+				tile_4;                                                            \
+		for (; c < count; c++) {                                                           \
+			uint32_t r = 0;                                                            \
+                                                                                                   \
+			for (; r + 2 <= nb_rows; r += 2)                                           \
+				tile_2;                                                            \
+			for (; r < nb_rows; r++)                                                   \
+				tile_1;                                                            \
+		}                                                                                  \
+	} while (0)
+
+#define FLOAT_TILE(rows, cols, load, scalar, value_bytes)                                          \
+	float_tile(out + c * out_stride + r, out_stride, w + r * row_bytes, row_bytes,             \
+		a->x + (size_t)(first + c) * a->n, a->n, rows, cols, load, scalar, value_bytes)
+
+#define FLOAT_MATMUL(name, load, scalar, value_bytes)                                              \
+	static void name(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,        \
+		uint32_t nb_rows, const struct og_activations *a, uint32_t first, uint32_t count)  \
+	{                                                                                          \
+		COVER(FLOAT_TILE(1, 4, load, scalar, value_bytes),                                 \
+			FLOAT_TILE(2, 1, load, scalar, value_bytes),                               \
+			FLOAT_TILE(1, 1, load, scalar, value_bytes));                              \
+	}
+
+FLOAT_MATMUL(matmul_f32, load_f32, scalar_f32, 4)
+FLOAT_MATMUL(matmul_f16, vf_load_f16, scalar_f16, 2)
+FLOAT_MATMUL(matmul_bf16, vf_load_bf16, scalar_bf16, 2)
+
+#define Q8_TILE(rows, cols)                                                                        \
+	q8_tile(out + c * out_stride + r, out_stride, w + r * row_bytes, row_bytes,                \
+		a->q + (size_t)(first + c) * a->n,                                                 \
+		a->q_scale + (size_t)(first + c) * (a->n / OG_ACT_BLOCK), a->n, rows, cols)
+
+static void matmul_q8_0(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
+	uint32_t nb_rows, const struct og_activations *a, uint32_t first, uint32_t count)
+{
+	COVER(Q8_TILE(1, 4), Q8_TILE(2, 1), Q8_TILE(1, 1));
+}
+
+static void quantize(const float *x, int16_t *q, float *scale, uint32_t n)
+{
+	for (uint32_t b = 0; b < n; b += OG_ACT_BLOCK) {
+		float max = 0, inverse;
+
+		for (uint32_t i = b; i < b + OG_ACT_BLOCK; i++)
+			max = OG_MAX(max, fabsf(x[i]));
+		/* Outside lie zero, what rounds to it, and infinity: that poisons its block. */
+		inverse = max > 1e-30f && max < 3e38f ? 32767.0f / max : 0.0f;
+		for (uint32_t i = b; i < b + OG_ACT_BLOCK; i++) {
+			float v = x[i] * inverse;
+
+			q[i] = v == v ? (int16_t)(v + (v < 0 ? -0.5f : 0.5f)) : 0;
+		}
+		scale[b / OG_ACT_BLOCK] = max / 32767.0f;
+	}
+}
+
+static void rms_norm(float *out, const float *x, const float *w, uint32_t n, float eps)
+{
+	vf sum = {0};
+	float total, scale;
+	uint32_t i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		sum = vf_fma(vf_load(x + i), vf_load(x + i), sum);
+	total = vf_sum(sum);
+	for (; i < n; i++)
+		total += x[i] * x[i];
+	scale = 1.0f / sqrtf(total / (float)n + eps);
+	for (i = 0; i < n; i++)
+		out[i] = x[i] * scale * w[i];
+}
+
+static void scores(
+	float *out, const float *q, const uint16_t *k, uint32_t count, uint32_t n, float scale)
+{
+	for (uint32_t t = 0; t < count; t++, k += n) {
+		vf sum = {0};
+		float total;
+		uint32_t i = 0;
+
+		for (; i + LANES <= n; i += LANES)
+			sum = vf_fma(vf_load_f16(k + i), vf_load(q + i), sum);
+		total = vf_sum(sum);
+		for (; i < n; i++)
+			total += og_f16_to_f32(k[i]) * q[i];
+		out[t] = total * scale;
+	}
+}
+
+/* The last n % LANES values, computed as a whole vector so that they round like the others. */
+static vf load_tail(const float *x, uint32_t n)
+{
+	float lanes[LANES] = {0};
+
+	memcpy(lanes, x, n * sizeof(float));
+	return vf_load(lanes);
+}
+
+static float exp_sum(float *x, uint32_t n, float max)
+{
+	float total = 0;
+	uint32_t i = 0;
+
+	for (; i + LANES <= n; i += LANES) {
+		vf e = vf_exp(vf_load(x + i) - max);
+
+		vf_store(x + i, e);
+		total += vf_sum(e);
+	}
+	if (i < n) {
+		float lanes[LANES];
+
+		vf_store(lanes, vf_exp(load_tail(x + i, n - i) - max));
+		for (uint32_t j = i; j < n; j++) {
+			x[j] = lanes[j - i];
+			total += x[j];
+		}
+	}
+	return total;
+}
+
+static void mix(float *out, const float *p, const uint16_t *v, uint32_t count, uint32_t n)
+{
+	uint32_t i = 0;
+
+	for (; i + 4 * LANES <= n; i += 4 * LANES) {
+		vf sum[4] = {0};
+
+		for (uint32_t t = 0; t < count; t++)
+			for (int s = 0; s < 4; s++)
+				sum[s] = vf_fma(vf_set(p[t]),
+					vf_load_f16(v + (size_t)t * n + i + s * LANES), sum[s]);
+		for (int s = 0; s < 4; s++)
+			vf_store(out + i + s * LANES, sum[s]);
+	}
+	for (; i + LANES <= n; i += LANES) {
+		vf sum = {0};
+
+		for (uint32_t t = 0; t < count; t++)
+			sum = vf_fma(vf_set(p[t]), vf_load_f16(v + (size_t)t * n + i), sum);
+		vf_store(out + i, sum);
+	}
+	for (; i < n; i++) {
+		float sum = 0;
+
+		for (uint32_t t = 0; t < count; t++)
+			sum += p[t] * og_f16_to_f32(v[(size_t)t * n + i]);
+		out[i] = sum;
+	}
+}
+
+static void to_f16(uint16_t *out, const float *x, uint32_t n)
+{
+	uint32_t i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		vf_store_f16(out + i, vf_load(x + i));
+	for (; i < n; i++)
+		out[i] = og_f32_to_f16(x[i]);
+}
+
+static vf silu(vf x)
+{
+	return x / (vf_exp(-x) + 1.0f);
+}
+
+static void swiglu(float *gate, const float *up, uint32_t n)
+{
+	uint32_t i = 0;
+
+	for (; i + LANES <= n; i += LANES)
+		vf_store(gate + i, silu(vf_load(gate + i)) * vf_load(up + i));
+	if (i < n) {
+		float lanes[LANES];
+
+		vf_store(lanes, silu(load_tail(gate + i, n - i)));
+		for (uint32_t j = i; j < n; j++)
+			gate[j] = lanes[j - i] * up[j];
+	}
+}
+
+#define TABLE_OF(isa) OG_TABLE_NAME(isa)
+#define OG_TABLE_NAME(isa) og_cpu_kernels_##isa
+#define TEXT_OF(isa) OG_TEXT(isa)
+#define OG_TEXT(isa) #isa
+
+extern const struct og_cpu_kernels TABLE_OF(OG_ISA);
+const struct og_cpu_kernels TABLE_OF(OG_ISA) = {
+	.isa = TEXT_OF(OG_ISA),
+	.matmul =
+		{
+			[OG_F32] = matmul_f32,
+			[OG_F16] = matmul_f16,
+			[OG_BF16] = matmul_bf16,
+			[OG_Q8_0] = matmul_q8_0,
+		},
+	.quantize = quantize,
+	.rms_norm = rms_norm,
+	.scores = scores,
+	.exp_sum = exp_sum,
+	.mix = mix,
+	.to_f16 = to_f16,
+	.swiglu = swiglu,
+};

@@ -1,0 +1,53 @@
+/*
+ * kernels.h: the arithmetic of the CPU back end, one table per instruction set.
+ *
+ * Each result is computed in an order that depends only on the lengths involved, never on how many
+ * rows or activations one call covers, so a batch gives the bits that its members give alone.
+ *
+ * Units:   lengths in values.
+ * Threads: pure functions.
+ */
+#pragma once
+#include "gpu/gguf.h"
+
+enum { OG_ACT_BLOCK = OG_Q8_0_VALUES };
+
+/*
+ * Activation vectors as the kernels want them: plain, and for Q8_0 weights also as 16-bit integers
+ * with a scale per block of 32. 16 bits keep the rounding below that of fp16 weights, and the dot
+ * product of a block is exact: 4 * 128 * 32767 per lane fits the 24 bits of a float.
+ */
+struct og_activations {
+	const float *x;       /* (count, n) */
+	const int16_t *q;     /* (count, n) */
+	const float *q_scale; /* (count, n / 32) */
+	uint32_t n;
+};
+
+/*
+ * out[i * out_stride + r] = dot(row r of w, activation first + i), for nb_rows rows and count
+ * activations.
+ */
+typedef void og_matmul_fn(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
+	uint32_t nb_rows, const struct og_activations *a, uint32_t first, uint32_t count);
+
+struct og_cpu_kernels {
+	const char *isa;
+	og_matmul_fn *matmul[OG_DTYPES];
+	/* n a multiple of 32 */
+	void (*quantize)(const float *x, int16_t *q, float *scale, uint32_t n);
+	void (*rms_norm)(float *out, const float *x, const float *w, uint32_t n, float eps);
+	/* out[t] = scale * dot(q, k[t]) for `count` keys of fp16, one after the other */
+	void (*scores)(float *out, const float *q, const uint16_t *k, uint32_t count, uint32_t n,
+		float scale);
+	/* x = e^(x - max); returns their sum */
+	float (*exp_sum)(float *x, uint32_t n, float max);
+	/* out = sum over t of p[t] * v[t], values of fp16 */
+	void (*mix)(float *out, const float *p, const uint16_t *v, uint32_t count, uint32_t n);
+	void (*to_f16)(uint16_t *out, const float *x, uint32_t n);
+	/* gate = silu(gate) * up */
+	void (*swiglu)(float *gate, const float *up, uint32_t n);
+};
+
+/* NULL: the best that this processor runs. Returns NULL for a name that is unknown or cannot run. */
+const struct og_cpu_kernels *og_cpu_kernels_pick(const char *isa);

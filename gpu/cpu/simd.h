@@ -1,0 +1,257 @@
+/*
+ * simd.h: vectors of the instruction set that the file is compiled for, chosen by OG_ISA_*.
+ *
+ * Products and sums are fused only where vf_fma() says so (the build turns contraction off), so the
+ * order of rounding is what the code says.
+ *
+ * Source:  GCC vector extensions; Intel intrinsics for conversions and fused products.
+ */
+#pragma once
+#include "gpu/half.h"
+
+#if defined(OG_ISA_AVX512)
+enum { LANES = 16 };
+#define OG_ISA avx512
+#elif defined(OG_ISA_AVX2)
+enum { LANES = 8 };
+#define OG_ISA avx2
+#else
+enum { LANES = 4 };
+#define OG_ISA generic
+#endif
+
+#if defined(OG_ISA_AVX512) || defined(OG_ISA_AVX2)
+#include <immintrin.h>
+#endif
+
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+
+static inline vf vf_load(const float *p)
+{
+	vf v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static inline void vf_store(float *p, vf v)
+{
+	memcpy(p, &v, sizeof(v));
+}
+
+static inline vf vf_set(float x)
+{
+	return (vf){0} + x;
+}
+
+static inline float vf_sum(vf v)
+{
+	float lanes[LANES];
+
+	vf_store(lanes, v);
+	for (int width = LANES / 2; width > 0; width /= 2)
+		for (int i = 0; i < width; i++)
+			lanes[i] += lanes[i + width];
+	return lanes[0];
+}
+
+static inline vf vf_max(vf a, vf b)
+{
+	vi take_a = a > b;
+
+	return (vf)(((vi)a & take_a) | ((vi)b & ~take_a));
+}
+
+#if defined(OG_ISA_AVX512)
+
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+	return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+}
+
+static inline vf vf_load_f16(const void *p)
+{
+	return (vf)_mm512_cvtph_ps(_mm256_loadu_si256(p));
+}
+
+static inline vf vf_load_bf16(const void *p)
+{
+	return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(p)), 16);
+}
+
+static inline void vf_store_f16(uint16_t *p, vf v)
+{
+	_mm256_storeu_si256((void *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline float f16_scale(const void *p)
+{
+	uint16_t h;
+
+	memcpy(&h, p, sizeof(h));
+	return _cvtsh_ss(h);
+}
+
+#elif defined(OG_ISA_AVX2)
+
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+	return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+}
+
+static inline vf vf_load_f16(const void *p)
+{
+	return (vf)_mm256_cvtph_ps(_mm_loadu_si128(p));
+}
+
+static inline vf vf_load_bf16(const void *p)
+{
+	return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16);
+}
+
+static inline void vf_store_f16(uint16_t *p, vf v)
+{
+	_mm_storeu_si128((void *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+}
+
+static inline float f16_scale(const void *p)
+{
+	uint16_t h;
+
+	memcpy(&h, p, sizeof(h));
+	return _cvtsh_ss(h);
+}
+
+#else
+
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+	return a * b + c;
+}
+
+static inline vf vf_load_f16(const void *p)
+{
+	uint16_t h[LANES];
+	vf v;
+
+	memcpy(h, p, sizeof(h));
+	for (int i = 0; i < LANES; i++)
+		v[i] = og_f16_to_f32(h[i]);
+	return v;
+}
+
+static inline vf vf_load_bf16(const void *p)
+{
+	uint16_t h[LANES];
+	vf v;
+
+	memcpy(h, p, sizeof(h));
+	for (int i = 0; i < LANES; i++)
+		v[i] = og_bf16_to_f32(h[i]);
+	return v;
+}
+
+static inline void vf_store_f16(uint16_t *p, vf v)
+{
+	for (int i = 0; i < LANES; i++)
+		p[i] = og_f32_to_f16(v[i]);
+}
+
+static inline float f16_scale(const void *p)
+{
+	uint16_t h;
+
+	memcpy(&h, p, sizeof(h));
+	return og_f16_to_f32(h);
+}
+
+#endif
+
+/*
+ * A block of a Q8_0 row, widened to 16 bits and multiplied with 32 activations: LANES partial sums,
+ * exact.
+ */
+#if defined(OG_ISA_AVX512)
+
+typedef __m512i q8_block;
+
+static inline q8_block q8_load(const uint8_t *values)
+{
+	return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)values));
+}
+
+static inline vf q8_dot(q8_block w, const int16_t *x)
+{
+	return (vf)_mm512_cvtepi32_ps(_mm512_madd_epi16(w, _mm512_loadu_si512((const void *)x)));
+}
+
+#elif defined(OG_ISA_AVX2)
+
+typedef struct {
+	__m256i half[2];
+} q8_block;
+
+static inline q8_block q8_load(const uint8_t *values)
+{
+	return (q8_block){{
+		_mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)values)),
+		_mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(values + 16))),
+	}};
+}
+
+static inline vf q8_dot(q8_block w, const int16_t *x)
+{
+	__m256i low = _mm256_madd_epi16(w.half[0], _mm256_loadu_si256((const void *)x));
+	__m256i high = _mm256_madd_epi16(w.half[1], _mm256_loadu_si256((const void *)(x + 16)));
+
+	return (vf)_mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
+}
+
+#else
+
+typedef struct {
+	int8_t v[32];
+} q8_block;
+
+static inline q8_block q8_load(const uint8_t *values)
+{
+	q8_block b;
+
+	memcpy(b.v, values, sizeof(b.v));
+	return b;
+}
+
+static inline vf q8_dot(q8_block w, const int16_t *x)
+{
+	vi sum = {0};
+
+	for (int i = 0; i < 32; i++)
+		sum[i % LANES] += w.v[i] * x[i];
+	return __builtin_convertvector(sum, vf);
+}
+
+#endif
+
+/* e^x to about 1 ulp for x in [-87, 88]; outside it is clamped. */
+static inline vf vf_exp(vf x)
+{
+	const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+	vf n, r, p;
+	vi exponent;
+
+	x = vf_max(x, vf_set(-87.0f));
+	x = -vf_max(-x, vf_set(-88.0f));
+	n = vf_fma(x, vf_set(1.44269504f), magic) - magic;
+	r = vf_fma(n, vf_set(-0.693359375f), x);
+	r = vf_fma(n, vf_set(2.12194440e-4f), r);
+	/* Taylor to degree 6 on |r| <= ln(2)/2. */
+	p = vf_fma(r, vf_set(1.0f / 720), vf_set(1.0f / 120));
+	p = vf_fma(p, r, vf_set(1.0f / 24));
+	p = vf_fma(p, r, vf_set(1.0f / 6));
+	p = vf_fma(p, r, vf_set(0.5f));
+	p = vf_fma(p, r, vf_set(1.0f));
+	p = vf_fma(p, r, vf_set(1.0f));
+	exponent = (__builtin_convertvector(n, vi) + 127) << 23;
+	return p * (vf)exponent;
+}

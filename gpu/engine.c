@@ -1,0 +1,521 @@
+#include "gpu/engine_priv.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+	NO_SLOT = UINT32_MAX,
+	EVENTS_PER_SEQUENCE = 4,
+	EVENTS_SPARE = 64,
+};
+
+OG_PRINTF(3, 4) static int refuse(struct og_engine *e, int ret, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(e->refusal, sizeof(e->refusal), fmt, args);
+	va_end(args);
+	og_count(&e->stats.refused_total);
+	return ret;
+}
+
+static void move(struct og_sequence *s, struct og_sequence_list *from, struct og_sequence_list *to)
+{
+	TAILQ_REMOVE(from, s, link);
+	TAILQ_INSERT_TAIL(to, s, link);
+}
+
+bool og_sequence_is_ready(const struct og_sequence *s)
+{
+	return !s->is_finished && s->text.ready_bytes == 0;
+}
+
+void og_sequence_finish(struct og_sequence *s, enum og_infer_finish finish)
+{
+	s->is_finished = true;
+	s->finish = (uint8_t)finish;
+	og_text_out_finish(&s->text);
+}
+
+void og_sequence_add_text(struct og_engine *e, struct og_sequence *s, struct og_text bytes)
+{
+	s->nb_sampled++;
+	if (og_text_out_push(&s->text, bytes))
+		og_sequence_finish(s, OG_FINISH_STOP);
+	else if (s->nb_sampled >= s->sampled_max)
+		og_sequence_finish(s, OG_FINISH_LENGTH);
+}
+
+/* The one place where a request ends. */
+static struct og_infer_event *close_sequence(struct og_engine *e, struct og_sequence *s)
+{
+	struct og_infer_event *event = og_event_queue_push_last(&e->events);
+
+	event->id = s->req->id;
+	event->prompt_tokens = s->nb_prompt;
+	event->completion_tokens = s->nb_sampled;
+	og_infer_request_free(s->req);
+	s->req = NULL;
+	if (s->slot != NO_SLOT) {
+		e->free_slots[e->nb_free_slots++] = s->slot;
+		move(s, &e->running, &e->free);
+		e->stats.running--;
+	} else {
+		move(s, &e->queued, &e->free);
+		e->stats.queued--;
+	}
+	return event;
+}
+
+static void close_done(struct og_engine *e, struct og_sequence *s, enum og_infer_finish finish)
+{
+	struct og_infer_event *event = close_sequence(e, s);
+
+	event->type = OG_INFER_DONE;
+	event->finish = (uint8_t)finish;
+	og_count(finish == OG_FINISH_CANCELLED ? &e->stats.cancelled_total : &e->stats.done_total);
+}
+
+void og_sequence_fail(struct og_engine *e, struct og_sequence *s, int error, const char *why)
+{
+	struct og_infer_event *event = close_sequence(e, s);
+
+	event->type = OG_INFER_ERROR;
+	event->error = error;
+	snprintf(event->text, sizeof(event->text), "%s", why);
+	og_count(&e->stats.failed_total);
+}
+
+/* Send what text there is credit and room for; then, if that was all, end. */
+static bool deliver(struct og_engine *e, struct og_sequence *s)
+{
+	bool worked = false;
+
+	while (s->text.ready_bytes > 0 && s->credits > 0) {
+		struct og_infer_event *event = og_event_queue_push(&e->events);
+
+		if (!event)
+			return worked;
+		event->id = s->req->id;
+		event->type = OG_INFER_TEXT;
+		event->completion_tokens = s->nb_sampled;
+		event->text_bytes =
+			(uint16_t)og_text_out_take(&s->text, event->text, sizeof(event->text));
+		if (s->credits != UINT32_MAX) /* that many means no limit */
+			s->credits--;
+		worked = true;
+	}
+	if (s->is_finished && s->text.ready_bytes == 0) {
+		close_done(e, s, s->finish);
+		worked = true;
+	}
+	return worked;
+}
+
+static bool deliver_all(struct og_engine *e)
+{
+	struct og_sequence *s, *next;
+	bool worked = false;
+
+	for (s = TAILQ_FIRST(&e->running); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		worked |= deliver(e, s);
+	}
+	return worked;
+}
+
+static void admit(struct og_engine *e)
+{
+	struct og_sequence *s;
+
+	while (e->nb_free_slots > 0 && (s = TAILQ_FIRST(&e->queued))) {
+		s->slot = e->free_slots[--e->nb_free_slots];
+		move(s, &e->queued, &e->running);
+		e->stats.queued--;
+		e->stats.running++;
+	}
+}
+
+static void count_cache(struct og_engine *e)
+{
+	struct og_sequence *s;
+	uint64_t used = 0;
+
+	TAILQ_FOREACH(s, &e->running, link)
+	used += s->nb_cached;
+	e->stats.kv_tokens_used = used;
+}
+
+bool og_engine_step(struct og_engine *e)
+{
+	bool worked = deliver_all(e);
+
+	admit(e);
+	if (e->backend_kind == OG_BACKEND_ECHO)
+		worked |= og_engine_step_echo(e);
+	else if (e->model)
+		worked |= og_engine_step_model(e);
+	worked |= deliver_all(e);
+	count_cache(e);
+	return worked;
+}
+
+uint32_t og_engine_poll(struct og_engine *e, struct og_infer_event *out, uint32_t n)
+{
+	return og_event_queue_take(&e->events, out, n);
+}
+
+static struct og_sequence *find(struct og_engine *e, uint64_t id)
+{
+	struct og_sequence *s;
+
+	TAILQ_FOREACH(s, &e->running, link)
+	if (s->req->id == id)
+		return s;
+	TAILQ_FOREACH(s, &e->queued, link)
+	if (s->req->id == id)
+		return s;
+	return NULL;
+}
+
+void og_engine_cancel(struct og_engine *e, uint64_t id)
+{
+	struct og_sequence *s = find(e, id);
+
+	if (s)
+		close_done(e, s, OG_FINISH_CANCELLED);
+}
+
+void og_engine_credit(struct og_engine *e, uint64_t id, uint32_t n)
+{
+	struct og_sequence *s = find(e, id);
+
+	if (s && __builtin_add_overflow(s->credits, n, &s->credits))
+		s->credits = UINT32_MAX;
+}
+
+static int encode_prompt(struct og_engine *e, struct og_sequence *s)
+{
+	struct og_tokens out = {s->tokens, 0, e->context};
+	const struct og_infer_message *m = s->req->messages;
+	bool wants_bos;
+	uint32_t bos;
+	int ret = 0;
+
+	if (e->backend_kind == OG_BACKEND_ECHO) {
+		s->nb_prompt = 1;
+		return 0;
+	}
+	if (s->req->raw) {
+		bos = og_tokenizer_bos(e->tokenizer, &wants_bos);
+		if (wants_bos)
+			ret = og_tokens_push(&out, bos);
+		if (ret == 0)
+			ret = og_tokenizer_encode(
+				e->tokenizer, m->content, m->content_bytes, true, &out);
+	} else {
+		ret = og_chat_encode(&e->chat, e->tokenizer, m, s->req->nb_messages, &out);
+	}
+	s->nb_tokens = s->nb_prompt = out.count;
+	return ret;
+}
+
+/* Why a prompt cannot be served, in words. */
+static int check_prompt(struct og_engine *e, const struct og_sequence *s, int ret)
+{
+	if (ret == -EOPNOTSUPP)
+		return refuse(e, ret,
+			"the model has no chat template of a supported form (ChatML, Llama 3); "
+			"raw completion works");
+	/* One position is needed for the answer. */
+	if (ret == -E2BIG || (ret == 0 && s->nb_prompt >= e->context))
+		return refuse(e, -E2BIG, "the prompt is longer than the context of %u tokens",
+			e->context);
+	if (ret < 0)
+		return refuse(e, ret, "the prompt could not be tokenized: %s", strerror(-ret));
+	if (s->nb_prompt == 0)
+		return refuse(e, -EINVAL, "the prompt is empty");
+	return 0;
+}
+
+static void start_sequence(struct og_engine *e, struct og_sequence *s)
+{
+	const struct og_infer_params *params = &s->req->params;
+	uint32_t room = e->backend_kind == OG_BACKEND_ECHO ? UINT32_MAX : e->context - s->nb_prompt;
+
+	s->sampled_max = params->max_tokens > 0 ? OG_MIN(params->max_tokens, room) : room;
+	s->nb_cached = s->nb_sampled = s->echo_at = 0;
+	s->slot = NO_SLOT;
+	s->credits = s->req->credits;
+	s->is_finished = false;
+	og_text_out_init(&s->text, params);
+	move(s, &e->free, &e->queued);
+	e->stats.queued++;
+	og_count(&e->stats.requests_total);
+}
+
+int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
+{
+	struct og_sequence *s = TAILQ_FIRST(&e->free);
+	int ret;
+
+	if (e->backend_kind == OG_BACKEND_NONE)
+		return refuse(e, -ENODEV, "this node serves no model");
+	if (!s)
+		return refuse(e, -EBUSY, "the queue is full");
+	if (find(e, req->id))
+		return refuse(e, -EEXIST, "a request with this id is outstanding");
+	if (req->params.nb_stop > OG_INFER_STOP_MAX || req->nb_messages == 0)
+		return refuse(e, -EINVAL, "the request is malformed");
+	s->req = req;
+	ret = check_prompt(e, s, encode_prompt(e, s));
+	if (ret == 0 && !og_event_queue_reserve(&e->events))
+		ret = refuse(e, -EBUSY, "too many events wait to be read");
+	if (ret < 0) {
+		s->req = NULL;
+		return ret;
+	}
+	start_sequence(e, s);
+	return 0;
+}
+
+const char *og_engine_refusal(const struct og_engine *e)
+{
+	return e->refusal;
+}
+
+const char *og_engine_model_name(const struct og_engine *e)
+{
+	return e->name;
+}
+
+const char *og_engine_backend_name(const struct og_engine *e)
+{
+	return e->backend                           ? e->backend->ops->name
+	       : e->backend_kind == OG_BACKEND_ECHO ? "echo"
+						    : "none";
+}
+
+uint32_t og_engine_context(const struct og_engine *e)
+{
+	return e->context;
+}
+
+const struct og_engine_stats *og_engine_stats(const struct og_engine *e)
+{
+	return &e->stats;
+}
+
+static void choose_name(struct og_engine *e, const struct og_engine_opts *opts)
+{
+	const char *base = opts->path ? strrchr(opts->path, '/') : NULL;
+	size_t len;
+
+	if (opts->name || e->backend_kind != OG_BACKEND_CPU) {
+		snprintf(e->name, sizeof(e->name), "%s",
+			opts->name                           ? opts->name
+			: e->backend_kind == OG_BACKEND_ECHO ? "echo"
+							     : "");
+		return;
+	}
+	snprintf(e->name, sizeof(e->name), "%s", base ? base + 1 : opts->path);
+	len = strlen(e->name);
+	if (len > 5 && strcmp(e->name + len - 5, ".gguf") == 0)
+		e->name[len - 5] = '\0';
+}
+
+static int choose_backend(
+	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	e->backend_kind = opts->backend;
+	if (opts->backend == OG_BACKEND_AUTO)
+		e->backend_kind = opts->path ? OG_BACKEND_CPU : OG_BACKEND_NONE;
+	if (e->backend_kind == OG_BACKEND_CUDA) {
+		snprintf(err, err_bytes, "this build has no CUDA back end; use cpu or auto");
+		return -EOPNOTSUPP;
+	}
+	if (e->backend_kind == OG_BACKEND_CPU && !opts->path) {
+		snprintf(err, err_bytes, "the cpu back end needs the path of a model");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static uint32_t count_processors(void)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return 1;
+	return (uint32_t)OG_MAX(CPU_COUNT(&set), 1);
+}
+
+/* As many slots as were asked for and as the cache memory holds. */
+static int choose_slots(
+	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	uint64_t slot_bytes = og_kv_slot_bytes(&e->model->hp, e->context);
+	uint64_t fitting = opts->kv_memory_bytes ? opts->kv_memory_bytes / slot_bytes : UINT64_MAX;
+
+	e->nb_slots = (uint32_t)OG_MIN((uint64_t)e->nb_slots, fitting);
+	if (e->nb_slots > 0)
+		return 0;
+	snprintf(err, err_bytes,
+		"the KV cache of one sequence of %u tokens takes %llu bytes; %llu are allowed",
+		e->context, (unsigned long long)slot_bytes,
+		(unsigned long long)opts->kv_memory_bytes);
+	return -ENOMEM;
+}
+
+static int start_backend(
+	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	struct og_backend_opts b = {
+		.model = e->model,
+		.context = e->context,
+		.nb_slots = e->nb_slots,
+		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
+		.nb_threads = opts->threads ? opts->threads : count_processors(),
+	};
+	size_t vocab = e->model->hp.vocab;
+	int ret = og_cpu_backend_create(&e->backend, &b, NULL);
+
+	if (ret == 0) {
+		e->rows = calloc(b.rows_max, sizeof(*e->rows));
+		e->logits = malloc(e->nb_slots * vocab * sizeof(*e->logits));
+		e->sampler_scratch = malloc(vocab * sizeof(*e->sampler_scratch));
+		if (!e->rows || !e->logits || !e->sampler_scratch)
+			ret = -ENOMEM;
+	}
+	if (ret < 0)
+		snprintf(err, err_bytes, "%s: the cpu back end could not start: %s", opts->path,
+			strerror(-ret));
+	return ret;
+}
+
+static int load_model(
+	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	struct timespec start, end;
+	int ret;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	ret = og_model_open(&e->model, opts->path, NULL, opts->progress, err, err_bytes);
+	if (ret < 0)
+		return ret;
+	ret = og_tokenizer_create(&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
+	if (ret < 0)
+		return ret;
+	if (og_tokenizer_vocab(e->tokenizer) != e->model->hp.vocab) {
+		snprintf(err, err_bytes, "%s: %u tokens but %u embeddings", opts->path,
+			og_tokenizer_vocab(e->tokenizer), e->model->hp.vocab);
+		return -EBADMSG;
+	}
+	og_chat_init(&e->chat, &e->model->gguf, e->tokenizer);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	e->stats.weight_bytes = e->model->weight_bytes;
+	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
+			   (uint64_t)(end.tv_nsec - start.tv_nsec);
+	e->context = OG_MIN(e->context, e->model->hp.context);
+	return choose_slots(e, opts, err, err_bytes);
+}
+
+static int make_sequences(struct og_engine *e, uint32_t queue)
+{
+	e->nb_sequences = e->nb_slots + queue;
+	e->free_slots = calloc(e->nb_slots, sizeof(*e->free_slots));
+	e->sequences = calloc(e->nb_sequences, sizeof(*e->sequences));
+	e->token_store = calloc((size_t)e->nb_sequences * e->context, sizeof(*e->token_store));
+	if (!e->free_slots || !e->sequences || !e->token_store)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < e->nb_slots; i++)
+		e->free_slots[e->nb_free_slots++] = e->nb_slots - 1 - i;
+	for (uint32_t i = 0; i < e->nb_sequences; i++) {
+		e->sequences[i].tokens = e->token_store + (size_t)i * e->context;
+		TAILQ_INSERT_TAIL(&e->free, &e->sequences[i], link);
+	}
+	e->stats.kv_tokens_total = e->model ? (uint64_t)e->nb_slots * e->context : 0;
+	return og_event_queue_init(
+		&e->events, e->nb_sequences * (1 + EVENTS_PER_SEQUENCE) + EVENTS_SPARE);
+}
+
+static int check_opts(const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	if (opts->max_batch <= OG_ENGINE_BATCH_MAX && opts->queue <= OG_ENGINE_QUEUE_MAX &&
+		opts->threads <= OG_ENGINE_THREADS_MAX)
+		return 0;
+	snprintf(err, err_bytes, "max_batch, queue and threads are at most %d, %d and %d",
+		OG_ENGINE_BATCH_MAX, OG_ENGINE_QUEUE_MAX, OG_ENGINE_THREADS_MAX);
+	return -EINVAL;
+}
+
+static int start(
+	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	int ret = check_opts(opts, err, err_bytes);
+
+	if (ret == 0)
+		ret = choose_backend(e, opts, err, err_bytes);
+	if (ret < 0)
+		return ret;
+	choose_name(e, opts);
+	e->context = opts->context ? opts->context : OG_ENGINE_CONTEXT_DEFAULT;
+	e->nb_slots = opts->max_batch ? opts->max_batch : OG_ENGINE_BATCH_DEFAULT;
+	if (e->backend_kind == OG_BACKEND_CPU)
+		ret = load_model(e, opts, err, err_bytes);
+	if (ret == 0 && e->model)
+		ret = start_backend(e, opts, err, err_bytes);
+	if (ret < 0)
+		return ret;
+	ret = make_sequences(e, opts->queue ? opts->queue : OG_ENGINE_QUEUE_DEFAULT);
+	if (ret < 0)
+		snprintf(err, err_bytes, "no memory for %u requests of %u tokens", e->nb_sequences,
+			e->context);
+	return ret;
+}
+
+int og_engine_create(
+	struct og_engine **out, const struct og_engine_opts *opts, char *err, size_t err_bytes)
+{
+	struct og_engine *e = calloc(1, sizeof(*e));
+	int ret;
+
+	snprintf(err, err_bytes, "out of memory");
+	if (!e)
+		return -ENOMEM;
+	TAILQ_INIT(&e->free);
+	TAILQ_INIT(&e->queued);
+	TAILQ_INIT(&e->running);
+	ret = start(e, opts, err, err_bytes);
+	if (ret < 0) {
+		og_engine_destroy(e);
+		return ret;
+	}
+	*out = e;
+	return 0;
+}
+
+void og_engine_destroy(struct og_engine *e)
+{
+	for (uint32_t i = 0; e->sequences && i < e->nb_sequences; i++)
+		og_infer_request_free(e->sequences[i].req);
+	og_event_queue_fini(&e->events);
+	free(e->sequences);
+	free(e->token_store);
+	free(e->free_slots);
+	free(e->rows);
+	free(e->logits);
+	free(e->sampler_scratch);
+	if (e->backend)
+		e->backend->ops->destroy(e->backend);
+	if (e->tokenizer)
+		og_tokenizer_destroy(e->tokenizer);
+	if (e->model)
+		og_model_close(e->model);
+	free(e);
+}

@@ -1,0 +1,79 @@
+/*
+ * engine_priv.h: the engine's state, shared by engine.c (requests in and out), schedule.c (a step of
+ * the model) and echo.c (a step without one).
+ */
+#pragma once
+#include "gpu/backend.h"
+#include "gpu/chat.h"
+#include "gpu/engine.h"
+#include "gpu/event_queue.h"
+#include "gpu/kv_cache.h"
+#include "gpu/sampler.h"
+#include "gpu/text_out.h"
+
+#include <sys/queue.h>
+
+enum {
+	OG_PREFILL_ROWS = 128,       /* prompt tokens in one step */
+	OG_PREFILL_ROWS_SHARED = 32, /* of them while others wait for their next token */
+};
+
+/* A request from submit to its last event. */
+struct og_sequence {
+	TAILQ_ENTRY(og_sequence) link; /* in exactly one of the engine's lists */
+	struct og_infer_request *req;
+	uint32_t *tokens; /* (context): the prompt, then what was sampled */
+	uint32_t nb_tokens;
+	uint32_t nb_prompt;
+	uint32_t nb_cached; /* tokens whose keys and values are in the cache */
+	uint32_t nb_sampled;
+	uint32_t sampled_max;
+	uint32_t slot; /* of the KV cache, while running */
+	uint32_t credits;
+	uint32_t echo_at; /* bytes of the echo already sent */
+	bool is_finished; /* nothing more is computed; text may remain to be sent */
+	uint8_t finish;   /* enum og_infer_finish */
+	struct og_text_out text;
+	/* Of the step in progress. */
+	uint32_t nb_rows;
+	bool samples;
+};
+
+TAILQ_HEAD(og_sequence_list, og_sequence);
+
+struct og_engine {
+	enum og_engine_backend backend_kind; /* never AUTO */
+	char name[128];
+	char refusal[256];
+	struct og_model *model;
+	struct og_tokenizer *tokenizer;
+	struct og_chat chat;
+	struct og_backend *backend;
+	uint32_t context;
+	uint32_t nb_slots;
+	uint32_t *free_slots;
+	uint32_t nb_free_slots;
+
+	struct og_sequence *sequences;
+	uint32_t nb_sequences;
+	uint32_t *token_store; /* (sequences, context) */
+	struct og_sequence_list free, queued, running;
+	struct og_event_queue events;
+
+	struct og_row *rows; /* of the batch */
+	float *logits;
+	struct og_sampler_item *sampler_scratch;
+	struct og_engine_stats stats;
+};
+
+/* One step of the running sequences, none of which is finished with text to send. */
+bool og_engine_step_model(struct og_engine *e);
+bool og_engine_step_echo(struct og_engine *e);
+
+/* May this sequence be worked on: its text has left and it is not over. */
+bool og_sequence_is_ready(const struct og_sequence *s);
+void og_sequence_finish(struct og_sequence *s, enum og_infer_finish finish);
+/* Ends it with an ERROR event. */
+void og_sequence_fail(struct og_engine *e, struct og_sequence *s, int error, const char *why);
+/* The bytes of one more token of the answer. Finishes at a stop string or the last token allowed. */
+void og_sequence_add_text(struct og_engine *e, struct og_sequence *s, struct og_text bytes);

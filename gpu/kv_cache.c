@@ -1,0 +1,45 @@
+#include "gpu/kv_cache.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+uint64_t og_kv_slot_bytes(const struct og_hparams *hp, uint32_t context)
+{
+	uint64_t bytes = 2 * sizeof(uint16_t); /* a key and a value */
+
+	if (__builtin_mul_overflow(bytes, (uint64_t)hp->head_dim * hp->nb_kv_heads, &bytes) ||
+		__builtin_mul_overflow(bytes, (uint64_t)hp->nb_layers * context, &bytes))
+		return UINT64_MAX;
+	return bytes;
+}
+
+int og_kv_cache_init(
+	struct og_kv_cache *kv, const struct og_hparams *hp, uint32_t context, uint32_t nb_slots)
+{
+	uint64_t bytes;
+	void *base;
+
+	if (__builtin_mul_overflow(og_kv_slot_bytes(hp, context), (uint64_t)nb_slots, &bytes) ||
+		bytes == 0 || bytes > SIZE_MAX / 2)
+		return -ENOMEM;
+	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (base == MAP_FAILED)
+		return -ENOMEM;
+	*kv = (struct og_kv_cache){
+		.base = base,
+		.map_bytes = bytes,
+		.head_values = (size_t)context * hp->head_dim,
+		.layer_values = (size_t)context * hp->head_dim * hp->nb_kv_heads * 2,
+		.slot_values = bytes / nb_slots / sizeof(uint16_t),
+		.head_dim = hp->head_dim,
+	};
+	return 0;
+}
+
+void og_kv_cache_fini(struct og_kv_cache *kv)
+{
+	if (kv->base)
+		munmap(kv->base, kv->map_bytes);
+	kv->base = NULL;
+}

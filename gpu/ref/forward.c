@@ -1,0 +1,164 @@
+#include "gpu/ref/forward.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+struct ref {
+	const struct og_model *m;
+	float *keys, *values; /* (layers, positions, kv_heads * head_dim) */
+	float *x, *h, *q, *att, *gate, *up, *row, *score;
+	uint32_t count;
+};
+
+static void matvec(struct ref *f, float *out, const struct og_weight *w, const float *x)
+{
+	for (uint32_t r = 0; r < w->n_out; r++) {
+		double sum = 0;
+
+		og_weight_row(w, r, f->row);
+		for (uint32_t i = 0; i < w->n_in; i++)
+			sum += (double)f->row[i] * x[i];
+		out[r] = (float)sum;
+	}
+}
+
+static void add(float *x, const float *y, uint32_t n)
+{
+	for (uint32_t i = 0; y && i < n; i++)
+		x[i] += y[i];
+}
+
+static void rms_norm(float *out, const float *x, const float *w, uint32_t n, float eps)
+{
+	double sum = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		sum += (double)x[i] * x[i];
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = (float)(x[i] / sqrt(sum / n + eps)) * w[i];
+}
+
+static void rope(const struct og_model *m, float *head, uint32_t pos)
+{
+	uint32_t half = m->hp.rope_dims / 2;
+
+	for (uint32_t j = 0; j < half; j++) {
+		uint32_t a = m->hp.rope_halves ? j : 2 * j;
+		uint32_t b = m->hp.rope_halves ? j + half : 2 * j + 1;
+		double freq = pow(m->hp.rope_base, -2.0 * j / m->hp.rope_dims);
+		double angle = pos * (double)m->hp.rope_scale * freq /
+			       (m->rope_factors ? m->rope_factors[j] : 1.0f);
+		float x = head[a], y = head[b];
+
+		head[a] = (float)(x * cos(angle) - y * sin(angle));
+		head[b] = (float)(x * sin(angle) + y * cos(angle));
+	}
+}
+
+/* One head over positions 0 … pos. */
+static void attend(struct ref *f, float *out, const float *q, const float *keys,
+	const float *values, uint32_t pos)
+{
+	uint32_t n = f->m->hp.head_dim, stride = f->m->hp.nb_kv_heads * n;
+	double max = -INFINITY, total = 0;
+
+	for (uint32_t t = 0; t <= pos; t++) {
+		double sum = 0;
+
+		for (uint32_t i = 0; i < n; i++)
+			sum += (double)q[i] * keys[(size_t)t * stride + i];
+		f->score[t] = (float)(sum / sqrt(n));
+		max = fmax(max, f->score[t]);
+	}
+	for (uint32_t t = 0; t <= pos; t++) {
+		f->score[t] = (float)exp(f->score[t] - max);
+		total += f->score[t];
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		double sum = 0;
+
+		for (uint32_t t = 0; t <= pos; t++)
+			sum += f->score[t] * (double)values[(size_t)t * stride + i];
+		out[i] = (float)(sum / total);
+	}
+}
+
+static void attention(struct ref *f, uint32_t layer, uint32_t pos)
+{
+	const struct og_hparams *hp = &f->m->hp;
+	const struct og_layer *l = &f->m->layers[layer];
+	uint32_t n = hp->head_dim, kv_width = hp->nb_kv_heads * n;
+	float *keys = f->keys + (size_t)layer * f->count * kv_width;
+	float *values = f->values + (size_t)layer * f->count * kv_width;
+	float *key = keys + (size_t)pos * kv_width, *value = values + (size_t)pos * kv_width;
+
+	rms_norm(f->h, f->x, l->attn_norm, hp->width, hp->norm_eps);
+	matvec(f, f->q, &l->q, f->h);
+	matvec(f, key, &l->k, f->h);
+	matvec(f, value, &l->v, f->h);
+	add(f->q, l->q_bias, hp->nb_heads * n);
+	add(key, l->k_bias, kv_width);
+	add(value, l->v_bias, kv_width);
+	for (uint32_t h = 0; h < hp->nb_heads; h++)
+		rope(f->m, f->q + h * n, pos);
+	for (uint32_t h = 0; h < hp->nb_kv_heads; h++)
+		rope(f->m, key + h * n, pos);
+	for (uint32_t h = 0; h < hp->nb_heads; h++) {
+		uint32_t at = h / (hp->nb_heads / hp->nb_kv_heads) * n;
+
+		attend(f, f->att + h * n, f->q + h * n, keys + at, values + at, pos);
+	}
+	matvec(f, f->h, &l->o, f->att);
+	add(f->x, f->h, hp->width);
+}
+
+static void feed_forward(struct ref *f, uint32_t layer)
+{
+	const struct og_hparams *hp = &f->m->hp;
+	const struct og_layer *l = &f->m->layers[layer];
+
+	rms_norm(f->h, f->x, l->ffn_norm, hp->width, hp->norm_eps);
+	matvec(f, f->gate, &l->gate, f->h);
+	matvec(f, f->up, &l->up, f->h);
+	for (uint32_t i = 0; i < hp->ff_width; i++)
+		f->gate[i] = f->gate[i] / (1.0f + expf(-f->gate[i])) * f->up[i];
+	matvec(f, f->h, &l->down, f->gate);
+	add(f->x, f->h, hp->width);
+}
+
+int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
+{
+	const struct og_hparams *hp = &m->hp;
+	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
+	size_t cache = (size_t)hp->nb_layers * count * hp->nb_kv_heads * hp->head_dim;
+	size_t row = OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
+	float *block = calloc(2 * cache + 2 * (size_t)hp->width + 2 * q_width +
+				      2 * (size_t)hp->ff_width + row + count,
+		sizeof(float));
+	struct ref f = {.m = m, .count = count};
+
+	if (!block)
+		return -ENOMEM;
+	f.keys = block;
+	f.values = f.keys + cache;
+	f.x = f.values + cache;
+	f.h = f.x + hp->width;
+	f.q = f.h + hp->width;
+	f.att = f.q + q_width;
+	f.gate = f.att + q_width;
+	f.up = f.gate + hp->ff_width;
+	f.row = f.up + hp->ff_width;
+	f.score = f.row + row;
+	for (uint32_t pos = 0; pos < count; pos++) {
+		og_weight_row(&m->embedding, tokens[pos], f.x);
+		for (uint32_t layer = 0; layer < hp->nb_layers; layer++) {
+			attention(&f, layer, pos);
+			feed_forward(&f, layer);
+		}
+		rms_norm(f.h, f.x, m->output_norm, hp->width, hp->norm_eps);
+		matvec(&f, logits + (size_t)pos * hp->vocab, &m->output, f.h);
+	}
+	free(block);
+	return 0;
+}

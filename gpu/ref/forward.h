@@ -1,0 +1,12 @@
+/*
+ * forward.h: the forward pass written for reading: plain loops in 32-bit floats, one token after
+ * the other, no cache but its own. Tests hold the back ends against it.
+ *
+ * Memory:  allocates and frees what it needs.
+ */
+#pragma once
+#include "gpu/model.h"
+
+/* logits (count, vocab) of each of the tokens, each seeing those before it. Returns 0 or -ENOMEM. */
+int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count,
+	float *logits) OG_MUST_CHECK;
