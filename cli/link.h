@@ -38,8 +38,8 @@ enum og_link_query {
 };
 
 /* A new reference in `*out`. 0 or -ESHUTDOWN. */
-int og_link_query(struct og_link *link, enum og_link_query what, const char *arg, json_t **out)
-	OG_MUST_CHECK;
+int og_link_query(
+	struct og_link *link, enum og_link_query what, const char *arg, json_t **out) OG_MUST_CHECK;
 /* What og_router_join() and og_router_leave() return, or -ESHUTDOWN. */
 int og_link_join(struct og_link *link, const char *cluster_id) OG_MUST_CHECK;
 int og_link_leave(struct og_link *link, const char *cluster_id) OG_MUST_CHECK;

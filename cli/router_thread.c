@@ -276,8 +276,7 @@ static void sleep_until(struct og_router_thread *t, uint64_t deadline)
 	og_doorbell_announce(t->opts.doorbell);
 	if (!anything_waits(t) && !atomic_load_explicit(&t->stop, memory_order_acquire) &&
 		deadline > at)
-		og_doorbell_wait(
-			t->opts.doorbell, deadline == OG_NEVER ? OG_NEVER : deadline - at);
+		og_doorbell_wait(t->opts.doorbell, deadline == OG_NEVER ? OG_NEVER : deadline - at);
 	og_doorbell_awake(t->opts.doorbell);
 }
 
@@ -347,8 +346,7 @@ static int create_stages(struct og_router_thread *t)
 	return ret < 0 ? ret : og_stage_create(&t->commands, &commands);
 }
 
-int og_router_thread_create(
-	struct og_router_thread **out, const struct og_router_thread_opts *opts)
+int og_router_thread_create(struct og_router_thread **out, const struct og_router_thread_opts *opts)
 {
 	struct og_router_thread *t = calloc(1, sizeof(*t));
 	struct og_router_opts router = opts->router;

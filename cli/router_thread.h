@@ -13,9 +13,9 @@
 struct og_router_thread;
 
 struct og_router_thread_opts {
-	struct og_router_opts router;  /* env is filled in here */
-	struct og_doorbell *doorbell;  /* initialised; rung by core and engines too */
-	struct og_stage *core_events;  /* NULL: no core (tests of the faces) */
+	struct og_router_opts router; /* env is filled in here */
+	struct og_doorbell *doorbell; /* initialised; rung by core and engines too */
+	struct og_stage *core_events; /* NULL: no core (tests of the faces) */
 	struct og_stage *core_commands;
 	struct og_engine_thread **engines;
 	uint32_t nb_engines;
@@ -34,8 +34,8 @@ struct og_router_progress {
 	uint32_t retries;     /* JOIN_RETRY events */
 };
 
-int og_router_thread_create(struct og_router_thread **out,
-	const struct og_router_thread_opts *opts) OG_MUST_CHECK;
+int og_router_thread_create(
+	struct og_router_thread **out, const struct og_router_thread_opts *opts) OG_MUST_CHECK;
 struct og_link *og_router_thread_link(struct og_router_thread *t);
 void og_router_thread_metrics_register(struct og_router_thread *t);
 int og_router_thread_start(struct og_router_thread *t) OG_MUST_CHECK;
