@@ -1,6 +1,7 @@
 #include "cluster/core.h"
 
 #include "base/bytes.h"
+#include "base/count.h"
 #include "base/metrics.h"
 #include "cluster/outbox.h"
 #include "cluster/peers.h"
@@ -108,8 +109,8 @@ static void dht_topic_peer(void *ctx, const uint8_t topic[32], const uint8_t key
 	og_swarm_found(c->swarm, topic, key, relays, nb_relays, now_ns);
 }
 
-static void dht_topic_done(
-	void *ctx, const uint8_t topic[32], int op, int status, uint32_t stored_on, uint64_t now_ns)
+static void dht_topic_done(void *ctx, const uint8_t topic[32], enum og_dht_topic_op op, int status,
+	uint32_t stored_on, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 

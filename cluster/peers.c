@@ -1,5 +1,8 @@
 #include "cluster/peers.h"
 
+#include "base/bytes.h"
+#include "base/count.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +10,8 @@
 enum {
 	NONE = -1,
 	LISTED_KEYS_MAX = 1024,
-	BLOCKS =
-		1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all peers together */
+	BLOCKS_MAX = 1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all together */
+	BLOCKS_PER_CONN = 34, /* the credit of one, in pieces of any size */
 	PACKETS_PER_CONN = 48,
 	PACKETS_MIN = 32768,
 	UNREAD_ALL_BYTES = 8 * 1024 * 1024, /* beyond it every stream that delivers is held back */
@@ -387,9 +390,9 @@ static void hold_back(struct og_peers *p, struct conn *c)
 		return;
 	c->paused = hold;
 	if (hold)
-		og_stream_pause(p->streams, c->id, p->now_ns);
+		og_stream_pause(p->streams, c->id);
 	else
-		og_stream_resume(p->streams, c->id, p->now_ns);
+		og_stream_resume(p->streams, c->id);
 }
 
 static void on_data(void *ctx, struct og_stream_id id, const uint8_t *plain, size_t n)
@@ -623,7 +626,7 @@ void og_peers_flush(struct og_peers *p, uint64_t now_ns)
 
 void og_peers_metrics_register(struct og_peers *p)
 {
-	og_streams_metrics_register(p->streams);
+	og_streams_metrics_register(&p->streams, 1);
 }
 
 void og_peers_wire(struct og_peers *p, struct og_dht *dht, struct og_swarm *swarm)

@@ -47,7 +47,8 @@ struct topic {
 	uint8_t backoff; /* refreshes in a row that reached nobody */
 	bool reported;   /* joined() was called */
 	bool announced;
-	bool again; /* refresh once more when the running one ends */
+	bool again;   /* refresh once more when the running one ends */
+	bool running; /* the layer below works on a refresh, also while leaving */
 	uint64_t due;
 };
 
