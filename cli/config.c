@@ -316,7 +316,7 @@ int og_config_load(struct og_config *cfg, const char *file, struct og_problems *
 	int ret;
 
 	og_config_init(cfg, file);
-	ret = og_file_read(file, OG_CONFIG_FILE_BYTES, &text, &len_bytes);
+	ret = og_file_load(file, OG_CONFIG_FILE_BYTES, &text, &len_bytes);
 	if (ret < 0) {
 		og_config_problem(cfg, problems, 0, "cannot be read: %s", strerror(-ret));
 		return ret;

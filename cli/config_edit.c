@@ -150,13 +150,13 @@ int og_config_edit_cluster(const char *file, const char *id, bool add)
 
 	if (stat(file, &st) < 0)
 		return -errno;
-	ret = og_file_read(file, OG_CONFIG_FILE_BYTES, &text, &len);
+	ret = og_file_load(file, OG_CONFIG_FILE_BYTES, &text, &len);
 	if (ret < 0)
 		return ret;
 	ret = add ? og_config_text_add_cluster(&edited, text, id)
 		  : og_config_text_remove_cluster(&edited, text, id);
 	if (ret == 0)
-		ret = og_file_write_atomic(file, edited, strlen(edited), st.st_mode & 0777);
+		ret = og_file_save(file, edited, strlen(edited), st.st_mode & 0777);
 	free(edited);
 	free(text);
 	return ret;

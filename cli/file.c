@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int og_file_read(const char *path, size_t max_bytes, char **out, size_t *len_bytes)
+int og_file_load(const char *path, size_t max_bytes, char **out, size_t *len_bytes)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), ret = 0;
 	char *data = NULL;
@@ -66,7 +66,7 @@ static int write_all(int fd, const char *data, size_t len_bytes)
 	return 0;
 }
 
-int og_file_write_atomic(const char *path, const void *data, size_t len_bytes, unsigned mode)
+int og_file_save(const char *path, const void *data, size_t len_bytes, unsigned mode)
 {
 	char tmp[PATH_MAX];
 	int fd, ret;

@@ -19,7 +19,7 @@ enum {
 	PER_ADDRESS_DEFAULT = 32,
 };
 
-static const char json_type[] = "application/json";
+static const char application_json[] = "application/json";
 
 uint64_t og_http_now_ns(void)
 {
@@ -42,10 +42,9 @@ void og_http_count(struct og_http_request *r, unsigned status)
 /* A name from another node, as a header may hold it. */
 static void add_node(struct og_http_request *r, struct MHD_Response *resp)
 {
-	char name[OG_NODE_NAME_BYTES];
+	char name[sizeof(r->end.node_key)];
 
-	snprintf(
-		name, sizeof(name), "%s", r->end.node_name[0] ? r->end.node_name : r->end.node_key);
+	og_text_copy(name, sizeof(name), r->end.node_name[0] ? r->end.node_name : r->end.node_key);
 	for (char *p = name; *p; p++) {
 		if (*p < 0x20 || *p > 0x7e)
 			*p = '_';
@@ -91,7 +90,7 @@ enum MHD_Result og_http_send_error(struct og_http_request *r, const struct og_op
 {
 	char *body = og_openai_error_body(err);
 
-	return og_http_send(r, err->status, json_type, body, body ? strlen(body) : 0);
+	return og_http_send(r, err->status, application_json, body, body ? strlen(body) : 0);
 }
 
 static enum MHD_Result send_text(struct og_http_request *r, unsigned status, const char *text)
@@ -116,7 +115,7 @@ static enum MHD_Result send_models(struct og_http_request *r)
 			"no member serves the model '%s'", r->model_id);
 		return og_http_send_error(r, &r->err);
 	}
-	return og_http_send(r, 200, json_type, body, strlen(body));
+	return og_http_send(r, 200, application_json, body, strlen(body));
 }
 
 static enum MHD_Result send_metrics(struct og_http_request *r)

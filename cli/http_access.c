@@ -16,7 +16,7 @@ int og_api_keys_load(struct og_api_keys *keys, const char *file)
 {
 	char *text = NULL, *save = NULL;
 	size_t len = 0;
-	int ret = og_file_read(file, KEY_FILE_BYTES, &text, &len);
+	int ret = og_file_load(file, KEY_FILE_BYTES, &text, &len);
 
 	memset(keys, 0, sizeof(*keys));
 	if (ret < 0)

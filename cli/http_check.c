@@ -9,7 +9,7 @@
 
 enum { URI_MAX_BYTES = 2048, HEADERS_MAX = 64 };
 
-static const char json_type[] = "application/json";
+static const char application_json[] = "application/json";
 static const char invalid_request[] = "invalid_request_error";
 
 void og_http_refuse(
@@ -72,9 +72,9 @@ static void check_access(struct og_http_request *r)
 
 static bool is_json(const char *type)
 {
-	size_t n = strlen(json_type);
+	size_t n = strlen(application_json);
 
-	return type && strncasecmp(type, json_type, n) == 0 && strchr("; \t", type[n]);
+	return type && strncasecmp(type, application_json, n) == 0 && strchr("; \t", type[n]);
 }
 
 static void check_body(struct og_http_request *r)
