@@ -299,14 +299,17 @@ Test(http, a_client_that_leaves_cancels_its_request)
 {
 	json_t *status = NULL;
 	json_int_t running = 0;
+	char request[1024];
 	int fd;
 
 	start(NULL, (struct og_http_opts){0});
 	cr_assert_eq(og_link_join(og_router_thread_link(router), "c"), 0);
+	snprintf(request, sizeof(request),
+		"POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+		"Content-Length: %zu\r\n\r\n{" HELLO "}",
+		strlen("{" HELLO "}"));
 	fd = dial();
-	put(fd, "POST " CHAT " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-		"Content-Length: "
-		"52\r\n\r\n{\"messages\":[{\"role\":\"user\",\"content\":\"hello\"}] }  ");
+	put(fd, request);
 	for (int i = 0; i < 100 && running == 0; i++) {
 		usleep(10000);
 		cr_assert_eq(og_link_query(
