@@ -113,11 +113,13 @@ static void dht_topic_done(void *ctx, const uint8_t topic[32], enum og_dht_topic
 	uint32_t stored_on, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
+	/* A lookup stores nothing: that nodes answered is all there is to reach. */
+	uint32_t reached = op == OG_DHT_TOPIC_LOOKUP ? 1 : stored_on;
 
 	if (op == OG_DHT_TOPIC_UNANNOUNCE)
 		og_swarm_unannounce_done(c->swarm, topic, now_ns);
 	else
-		og_swarm_refresh_done(c->swarm, topic, status == 0 ? stored_on : 0, now_ns);
+		og_swarm_refresh_done(c->swarm, topic, status == 0 ? reached : 0, now_ns);
 }
 
 static void dht_value_done(void *ctx, uint64_t tag, int status, uint64_t seq, const uint8_t *value,
@@ -260,6 +262,7 @@ static void note_ready(struct cluster_core *c, uint64_t now_ns)
 		og_swarm_refresh_all(c->swarm, now_ns);
 	__atomic_store_n(&c->stats.table_nodes, nodes, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.topics, og_swarm_topics(c->swarm), __ATOMIC_RELAXED);
+	__atomic_store_n(&c->stats.persistent, og_dht_rpc_persistent(rpc), __ATOMIC_RELAXED);
 	if (!c->ready && og_dht_rpc_bootstrapped(rpc)) {
 		c->ready = true;
 		post(c, OG_EV_READY, NULL, nodes, NULL, 0);
@@ -449,7 +452,8 @@ static int create_dht(
 				.nb_saved = opts->nb_saved_nodes,
 				.public_addr = opts->public_addr,
 				.ephemeral = tristate[opts->ephemeral],
-				.firewalled = tristate[opts->firewalled],
+				/* Without hole punching a node can only be of use where it is reachable. */
+				.firewalled = opts->firewalled == OG_CORE_YES ? OG_YES : OG_NO,
 				.tx = opts->env.tx,
 				.rand = opts->env.rand,
 			},
@@ -573,6 +577,8 @@ void og_cluster_core_metrics_register(struct og_core *core)
 			OG_METRIC_COUNTER, &s->events_dropped},
 		{"og_core_table_nodes", NULL, "Nodes in the DHT routing table.", OG_METRIC_GAUGE,
 			&s->table_nodes},
+		{"og_core_persistent", NULL, "1 while this node stores records for others.",
+			OG_METRIC_GAUGE, &s->persistent},
 		{"og_core_topics", NULL, "Topics joined.", OG_METRIC_GAUGE, &s->topics},
 	};
 

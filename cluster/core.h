@@ -97,6 +97,7 @@ struct og_cluster_core_stats {
 	uint64_t peers, peers_opened, peers_closed, duplicates_closed, dials, dials_failed;
 	uint64_t refused_firewall, refused_full, events_dropped, handshakes;
 	uint64_t table_nodes, topics;
+	uint64_t persistent; /* 1: in other nodes' tables, stores for them */
 };
 
 int og_cluster_core_create(struct og_core **out, const struct og_cluster_core_opts *opts,

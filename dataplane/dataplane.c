@@ -3,6 +3,7 @@
 #include "base/metrics.h"
 #include "dataplane/eal.h"
 #include "dataplane/packet.h"
+#include "dataplane/port_ethdev.h"
 #include "dataplane/port_socket.h"
 #include "dataplane/thread.h"
 #include "dataplane/worker.h"
@@ -44,32 +45,62 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
 	return value != 0 ? value : otherwise;
 }
 
+/* The devargs of "ethdev:<devargs>", or NULL for another driver. */
+static const char *devargs_of(const struct og_dataplane_opts *opts)
+{
+	return strncmp(opts->driver, "ethdev:", 7) == 0 ? opts->driver + 7 : NULL;
+}
+
 static int open_eal(const struct og_dataplane_opts *opts)
 {
+	const char *devargs = devargs_of(opts);
 	const struct og_eal_opts eal = {
 		.hugepages = opts->hugepages,
 		.memory_mib = opts->memory_mib,
+		.pci_device = devargs && og_eal_is_pci(devargs) ? devargs : NULL,
 		.extra_args = opts->eal_args,
 	};
 
 	return og_eal_open(&eal);
 }
 
-static int open_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+static int open_socket_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
 {
 	const struct og_port_socket_opts socket = {
 		.bind = opts->bind,
 		.nb_endpoints = (uint16_t)or_default(opts->nb_endpoints, 1),
 		.no_io_uring = opts->no_io_uring,
 	};
+
+	return og_port_socket_open(&dp->port, dp->pool, &socket);
+}
+
+static int open_ethdev_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+{
+	struct og_port_ethdev_opts ethdev = {
+		.devargs = devargs_of(opts),
+		.addr = opts->bind,
+		.prefix_bits = opts->prefix_bits,
+		.mtu = opts->mtu,
+		.nb_endpoints = (uint16_t)or_default(opts->nb_endpoints, 1),
+	};
+
+	memcpy(ethdev.gateway, opts->gateway.ip, sizeof(ethdev.gateway));
+	return og_port_ethdev_open(&dp->port, dp->pool, &ethdev);
+}
+
+static int open_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+{
+	const bool ethdev = devargs_of(opts) != NULL;
 	int ret;
 
-	if (strcmp(opts->driver, "socket") != 0)
+	if (!ethdev && strcmp(opts->driver, "socket") != 0)
 		return -EINVAL;
-	ret = og_packet_pool_create(&dp->pool, OG_PORT_SOCKET_PACKETS + PACKETS_SPARE);
+	ret = og_packet_pool_create(&dp->pool,
+		PACKETS_SPARE + (ethdev ? OG_PORT_ETHDEV_PACKETS : OG_PORT_SOCKET_PACKETS));
 	if (ret < 0)
 		return ret;
-	ret = og_port_socket_open(&dp->port, dp->pool, &socket);
+	ret = ethdev ? open_ethdev_port(dp, opts) : open_socket_port(dp, opts);
 	if (ret < 0)
 		rte_mempool_free(dp->pool);
 	return ret;

@@ -23,7 +23,7 @@ struct og_dataplane_opts {
 		bind; /* socket: 0.0.0.0 is any; ethdev: its address. Port: see port_socket.h */
 	uint8_t prefix_bits;    /* ethdev: of the local network */
 	struct og_addr gateway; /* ethdev: 0.0.0.0 is none; the port is ignored */
-	uint16_t mtu;           /* ethdev: of IP; 0: 1500 */
+	uint16_t mtu;           /* ethdev: of IP; 0: what the device has */
 	uint16_t nb_endpoints;  /* 1: server; 2: server and client; 0: 1 */
 	int lcore_cpu;          /* of the polling core; -1: wherever */
 	enum og_poll poll;

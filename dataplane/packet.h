@@ -8,11 +8,9 @@
  */
 #pragma once
 #include "base/addr.h"
+#include "dataplane/port.h"
 
 #include <rte_mbuf.h>
-
-/* A longer datagram is counted and dropped; headroom holds the headers of Ethernet, IP and UDP. */
-enum { OG_PACKET_BYTES = 2048 };
 
 struct og_packet {
 	struct og_addr peer; /* source, or destination */

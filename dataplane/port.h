@@ -15,7 +15,13 @@
 struct rte_mbuf;
 struct rte_mempool;
 
-enum { OG_BURST = 32, OG_PORT_ENDPOINTS_MAX = 2, OG_PORT_FDS_MAX = 4, OG_PORT_TTL_DEFAULT = 64 };
+enum {
+	OG_BURST = 32,
+	OG_PORT_ENDPOINTS_MAX = 2,
+	OG_PORT_FDS_MAX = 4,
+	OG_PORT_TTL_DEFAULT = 64,
+	OG_PACKET_BYTES = 2048, /* a longer datagram is counted and dropped */
+};
 
 enum og_drop {
 	OG_DROP_RX_TOO_LONG,  /* above OG_PACKET_BYTES */

@@ -363,7 +363,7 @@ static void open_session(struct og_dht_accept *acc, const struct waiter *w,
 		return;
 	}
 	og_count(&env->counts.handshakes);
-	og_dht_work_accept(job, env->keypair, h->noise, h->noise_bytes);
+	og_dht_work_accept(job, env->keypair, env->rand, h->noise, h->noise_bytes);
 	env->jobs->post(env->jobs, job);
 }
 
@@ -376,7 +376,7 @@ void og_dht_accept_handshake(struct og_dht_accept *acc, const struct og_dht_inco
 	uint32_t i;
 
 	if (!waiter_of(&w, in, h) || h->noise_bytes <= OG_NOISE_IK_1_OVERHEAD ||
-		h->noise_bytes > OG_DHT_NOISE_MAX) {
+		h->noise_bytes > OG_JOB_MESSAGE_1_MAX) {
 		og_count(&counts->handshakes_bad);
 		return;
 	}
@@ -438,7 +438,7 @@ static bool post_answer(struct og_dht_accept *acc, uint32_t i, const struct og_n
 {
 	struct og_dht_env *env = acc->env;
 	struct og_dht_payload payload;
-	uint8_t plain[OG_DHT_PAYLOAD_MAX], seed[32];
+	uint8_t plain[OG_DHT_PAYLOAD_MAX];
 	struct og_writer w = og_writer_of(plain, sizeof(plain));
 	uint32_t udx_id = 0;
 	struct og_job *job;
@@ -450,9 +450,7 @@ static bool post_answer(struct og_dht_accept *acc, uint32_t i, const struct og_n
 		return false;
 	og_dht_self_payload(&payload, env, true, error, udx_id);
 	og_dht_payload_encode(&w, &payload);
-	og_rand_fill(env->rand, seed, sizeof(seed));
-	og_dht_work_answer(job, state, seed, plain, (uint32_t)og_writer_len(&w));
-	sodium_memzero(seed, sizeof(seed));
+	og_dht_work_reply(job, state, plain, (uint32_t)og_writer_len(&w));
 	env->jobs->post(env->jobs, job);
 	return true;
 }
@@ -464,16 +462,15 @@ static void message_read(
 	struct session *s = &acc->sessions[i];
 	struct og_dht_payload payload;
 	enum og_dht_payload_error error;
-	const uint8_t *plain;
-	uint32_t n;
+	const struct og_job_noise_accept *got = OG_JOB_BODY(job, noise_accept);
 
-	plain = og_dht_work_bytes(job, &n);
-	if (job->result < 0 || og_dht_payload_decode(&payload, plain, n) < 0) {
+	if (job->result < 0 ||
+		og_dht_payload_decode(&payload, got->payload, got->payload_bytes) < 0) {
 		og_count(&env->counts.handshakes_bad);
 		session_free(acc, i, now_ns);
 		return;
 	}
-	memcpy(s->remote_key, og_noise_remote_static(og_dht_work_state(job)), 32);
+	memcpy(s->remote_key, got->remote_key, sizeof(s->remote_key));
 	if (env->ops->firewall && env->ops->firewall(env->ctx, s->remote_key, true)) {
 		refuse(acc, i, now_ns);
 		return;
@@ -482,7 +479,7 @@ static void message_read(
 	s->failed = error != OG_DHT_PAYLOAD_OK;
 	s->client_open = payload.firewall == OG_DHT_FIREWALL_OPEN;
 	s->remote_udx_id = payload.udx_id;
-	if (!post_answer(acc, i, og_dht_work_state(job), error, now_ns)) {
+	if (!post_answer(acc, i, &got->state, error, now_ns)) {
 		og_count(&env->counts.handshakes_shed);
 		session_free(acc, i, now_ns);
 	}
@@ -515,18 +512,17 @@ static void message_written(
 	struct og_dht_accept *acc, uint32_t i, const struct og_job *job, uint64_t now_ns)
 {
 	struct session *s = &acc->sessions[i];
-	uint32_t n;
-	const uint8_t *message = og_dht_work_bytes(job, &n);
+	const struct og_job_noise_reply *got = OG_JOB_BODY(job, noise_reply);
 	struct og_addr client = s->client;
 
-	if (job->result < 0 || n > sizeof(s->answer)) {
+	if (job->result < 0 || got->message_bytes > sizeof(s->answer)) {
 		og_count(&acc->env->counts.handshakes_bad);
 		session_free(acc, i, now_ns);
 		return;
 	}
-	memcpy(s->answer, message, n);
-	s->answer_bytes = (uint16_t)n;
-	s->keys = *og_dht_work_keys(job);
+	memcpy(s->answer, got->message, got->message_bytes);
+	s->answer_bytes = got->message_bytes;
+	s->keys = got->keys;
 	for (uint32_t k = 0; k < s->nb_waiters; k++)
 		send_answer(acc, s, &s->waiters[k]);
 	if (s->failed)

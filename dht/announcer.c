@@ -63,8 +63,9 @@ struct og_dht_announcer {
 	struct og_dht_announcement announcement;
 	uint32_t nb_commits, nb_open;
 	struct og_dht_commit commits[RELAYS];
+	struct relay stored[RELAYS]; /* by commit; port 0: not stored there */
 	uint32_t nb_fresh;
-	struct relay fresh[RELAYS];
+	struct relay fresh[RELAYS]; /* those that stored it, nearest first */
 	uint32_t nb_relays;
 	struct relay relays[RELAYS];
 	uint32_t nb_closest;
@@ -237,10 +238,14 @@ static void cancel_round(struct og_dht_announcer *an)
 	an->gen++;
 }
 
-/* 1, 2, 4 … 30 s, a quarter more or less. */
+/*
+ * 1, 2, 4 … 30 s, a quarter more or less. While no node is known at all a round is just one packet
+ * a second to the bootstrap nodes, and the network may appear at any moment: at most 2 s.
+ */
 static uint64_t backoff_ns(struct og_dht_announcer *an)
 {
-	uint64_t s = an->failures > 5 ? 30 : OG_MIN(30u, 1u << (an->failures - 1));
+	uint64_t limit_s = og_dht_rpc_table_size(an->env->rpc) == 0 ? 2 : 30;
+	uint64_t s = OG_MIN(limit_s, 1ull << OG_MIN(an->failures - 1, 5u));
 	uint64_t quarter_ms = s * 250;
 
 	return (s * 1000 - quarter_ms + og_rand_below(an->env->rand, 2 * (uint32_t)quarter_ms)) *
@@ -259,6 +264,11 @@ static void round_ended(struct og_dht_announcer *an, uint64_t now_ns)
 {
 	const struct og_dht_ops *ops = an->env->ops;
 
+	an->nb_fresh = 0;
+	for (int i = 0; i < RELAYS; i++) {
+		if (an->stored[i].addr.port != 0)
+			an->fresh[an->nb_fresh++] = an->stored[i];
+	}
 	if (an->nb_fresh == 0) {
 		round_failed(an, now_ns);
 		return;
@@ -286,7 +296,7 @@ static void on_announced(void *ctx, uint64_t tag, const struct og_dht_reply *rep
 	an->commits[i].state = OG_DHT_COMMIT_FREE;
 	an->nb_open--;
 	if (reply->status == 0 && reply->msg->error == 0)
-		an->fresh[an->nb_fresh++] = (struct relay){
+		an->stored[i] = (struct relay){
 			.addr = reply->from, .endpoint = reply->endpoint, .us = reply->msg->to};
 	if (an->nb_open == 0)
 		round_ended(an, now_ns);
@@ -329,7 +339,7 @@ static void start_round(struct og_dht_announcer *an, uint64_t now_ns)
 
 	cancel_round(an);
 	og_count(&an->env->counts.announce_rounds);
-	an->nb_fresh = 0;
+	memset(an->stored, 0, sizeof(an->stored));
 	an->started_ns = now_ns;
 	an->deadline_ns = now_ns + round_limit_ns;
 	an->next_round_ns = OG_NEVER;

@@ -57,7 +57,7 @@ void og_dht_commit_send(struct og_dht_commit *c, struct og_dht_env *env,
 	struct og_dht_announce value = {
 		.has_peer = true,
 		.peer = {.raw = a->record, .raw_bytes = a->record_bytes},
-		.signature = og_dht_work_signature(job),
+		.signature = OG_JOB_BODY(job, sign_announce)->signature,
 	};
 	uint8_t buf[OG_DHT_VALUE_MAX];
 	struct og_writer w = og_writer_of(buf, sizeof(buf));

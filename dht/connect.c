@@ -104,17 +104,15 @@ static void write_message_1(struct og_dht_connect *c, struct og_dht_attempt *a)
 {
 	struct og_job *job = begin_job(c, a, OG_DHT_JOB_CONNECT_WRITE, 0);
 	struct og_dht_payload payload;
-	uint8_t plain[OG_DHT_PAYLOAD_MAX], seed[32];
+	uint8_t plain[OG_DHT_PAYLOAD_MAX];
 	struct og_writer w = og_writer_of(plain, sizeof(plain));
 
 	if (!job)
 		return; /* the next tick tries again */
 	og_dht_self_payload(&payload, c->env, false, OG_DHT_PAYLOAD_OK, a->udx_id);
 	og_dht_payload_encode(&w, &payload);
-	og_rand_fill(c->env->rand, seed, sizeof(seed));
-	og_dht_work_connect(
-		job, c->env->keypair, a->remote_key, seed, plain, (uint32_t)og_writer_len(&w));
-	sodium_memzero(seed, sizeof(seed));
+	og_dht_work_connect(job, c->env->keypair, c->env->rand, a->remote_key, plain,
+		(uint32_t)og_writer_len(&w));
 	a->writing = true;
 	c->env->jobs->post(c->env->jobs, job);
 }
@@ -318,18 +316,17 @@ static void advance(struct og_dht_connect *c, struct og_dht_attempt *a, uint64_t
 static void message_1_written(struct og_dht_connect *c, struct og_dht_attempt *a,
 	const struct og_job *job, uint64_t now_ns)
 {
-	uint32_t n;
-	const uint8_t *message = og_dht_work_bytes(job, &n);
+	const struct og_job_noise_connect *got = OG_JOB_BODY(job, noise_connect);
 
 	if (a->state != OG_DHT_ATTEMPT_PREPARING)
 		return;
-	if (job->result < 0 || n > sizeof(a->message)) { /* no valid key */
+	if (job->result < 0 || got->message_bytes > sizeof(a->message)) { /* no valid key */
 		og_dht_attempt_fail(c, a, -EPROTO, now_ns);
 		return;
 	}
-	memcpy(a->message, message, n);
-	a->message_bytes = (uint16_t)n;
-	a->noise = *og_dht_work_state(job);
+	memcpy(a->message, got->message, got->message_bytes);
+	a->message_bytes = got->message_bytes;
+	a->noise = got->state;
 	a->state = OG_DHT_ATTEMPT_SHAKING;
 	advance(c, a, now_ns);
 }
@@ -346,13 +343,13 @@ static void message_2_read(struct og_dht_connect *c, struct og_dht_attempt *a, u
 {
 	struct og_dht_try via = a->tries[try_idx];
 	struct og_dht_payload payload;
-	uint32_t n;
-	const uint8_t *plain = og_dht_work_bytes(job, &n);
+	const struct og_job_noise_finish *got = OG_JOB_BODY(job, noise_finish);
 	int verdict;
 
 	if (a->state != OG_DHT_ATTEMPT_SHAKING || via.state != OG_DHT_TRY_READING)
 		return;
-	if (job->result < 0 || og_dht_payload_decode(&payload, plain, n) < 0) {
+	if (job->result < 0 ||
+		og_dht_payload_decode(&payload, got->payload, got->payload_bytes) < 0) {
 		og_count(&c->env->counts.replies_bad);
 		a->tries[try_idx].state = OG_DHT_TRY_FREE;
 		advance(c, a, now_ns);
@@ -364,7 +361,7 @@ static void message_2_read(struct og_dht_connect *c, struct og_dht_attempt *a, u
 		return;
 	}
 	og_dht_attempt_settle(c, a);
-	a->keys = *og_dht_work_keys(job);
+	a->keys = got->keys;
 	a->remote_udx_id = payload.udx_id;
 	if (payload.nb_relays > 0)
 		og_dht_relay_cache_put(&c->cache, a->remote_key, payload.relays, payload.nb_relays);

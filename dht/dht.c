@@ -6,14 +6,14 @@
 #include "dht/announcer.h"
 #include "dht/connect.h"
 #include "dht/env.h"
+#include "dht/keeper.h"
 #include "dht/kv.h"
-#include "dht/node.h"
 #include "dht/relay.h"
 #include "dht/topics.h"
 #include "dht/values.h"
-#include "dht/work.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdlib.h>
 
 enum { PEER_HANDSHAKE = 0, PEER_HOLEPUNCH = 1 };
@@ -24,7 +24,7 @@ struct og_dht {
 	struct og_dht_env env;
 	bool listening;
 	uint64_t store_tick_at_ns;
-	struct og_dht_node *node;
+	struct og_dht_keeper *keeper;
 	struct og_dht_relay *relay;
 	struct og_dht_accept *accept;
 	struct og_dht_connect *connect;
@@ -81,7 +81,7 @@ static int create_parts(struct og_dht *dht, const struct og_dht_opts *opts, uint
 	ret = og_dht_store_create(&env->store, &store, now_ns);
 	if (ret < 0)
 		return ret;
-	if (og_dht_node_create(&dht->node, env, opts) < 0 ||
+	if (og_dht_keeper_create(&dht->keeper, env, opts) < 0 ||
 		og_dht_relay_create(&dht->relay, env, opts) < 0 ||
 		og_dht_accept_create(&dht->accept, env, opts) < 0 ||
 		og_dht_connect_create(&dht->connect, env, opts) < 0 ||
@@ -129,7 +129,7 @@ void og_dht_destroy(struct og_dht *dht)
 	og_dht_connect_destroy(dht->connect);
 	og_dht_accept_destroy(dht->accept);
 	og_dht_relay_destroy(dht->relay);
-	og_dht_node_destroy(dht->node);
+	og_dht_keeper_destroy(dht->keeper);
 	og_dht_store_destroy(dht->env.store);
 	og_dht_rpc_destroy(dht->env.rpc);
 	free(dht);
@@ -164,8 +164,8 @@ uint64_t og_dht_tick(struct og_dht *dht, uint64_t now_ns)
 void og_dht_job_done(struct og_dht *dht, struct og_job *job, uint64_t now_ns)
 {
 	switch (job->kind) {
-	case OG_DHT_JOB_NODE_VERIFY:
-		og_dht_node_job_done(dht->node, job, now_ns);
+	case OG_DHT_JOB_KEEPER_VERIFY:
+		og_dht_keeper_job_done(dht->keeper, job, now_ns);
 		break;
 	case OG_DHT_JOB_ACCEPT_READ:
 	case OG_DHT_JOB_ACCEPT_WRITE:
@@ -188,7 +188,7 @@ void og_dht_job_done(struct og_dht *dht, struct og_job *job, uint64_t now_ns)
 	default:
 		break;
 	}
-	og_dht_work_wipe(job);
+	sodium_memzero(job->body, sizeof(job->body));
 }
 
 struct og_dht_rpc *og_dht_rpc(struct og_dht *dht)

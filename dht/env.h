@@ -12,7 +12,7 @@
 
 /* The kinds of our jobs: which part posted it. */
 enum og_dht_job {
-	OG_DHT_JOB_NODE_VERIFY,
+	OG_DHT_JOB_KEEPER_VERIFY,
 	OG_DHT_JOB_ACCEPT_READ,
 	OG_DHT_JOB_ACCEPT_WRITE,
 	OG_DHT_JOB_CONNECT_WRITE,

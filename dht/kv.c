@@ -286,7 +286,7 @@ static int start_query(struct og_dht_kv *kv, struct op *op, uint64_t min_seq, ui
 static void value_signed(
 	struct og_dht_kv *kv, struct op *op, const struct og_job *job, uint64_t now_ns)
 {
-	memcpy(op->signature, og_dht_work_signature(job), sizeof(op->signature));
+	memcpy(op->signature, OG_JOB_BODY(job, sign_mutable)->signature, sizeof(op->signature));
 	if (job->result < 0 || start_query(kv, op, 0, now_ns) < 0)
 		finish(kv, op, -ENOBUFS, now_ns);
 }

@@ -5,11 +5,12 @@
 
 enum { NONE = UINT16_MAX, HASH_SLOTS = 1024, ID_WORDS = 4 };
 
-/* The first 8 bytes of each id lie beside the index, so that most compares touch one line. */
+/* Holds all that the nearest nodes need: the first 8 bytes of each id, and the address. */
 struct bucket {
-	uint16_t nb_nodes;
-	uint16_t node[OG_DHT_K];
 	uint64_t prefix[OG_DHT_K];
+	uint8_t addr4[OG_DHT_K][OG_DHT_ADDR4_BYTES];
+	uint16_t node[OG_DHT_K];
+	uint16_t nb_nodes;
 };
 
 struct og_dht_table {
@@ -201,6 +202,7 @@ static void bucket_add(struct og_dht_table *t, struct og_dht_node *n)
 
 	b->node[b->nb_nodes] = index_of(t, n);
 	b->prefix[b->nb_nodes] = load_be64(n->id);
+	og_dht_addr4_store(b->addr4[b->nb_nodes], &n->addr);
 	b->nb_nodes++;
 	t->filled[bit / 64] |= 1ull << (63 - bit % 64);
 }
@@ -216,6 +218,7 @@ static void bucket_remove(struct og_dht_table *t, const struct og_dht_node *n)
 	b->nb_nodes--;
 	b->node[i] = b->node[b->nb_nodes];
 	b->prefix[i] = b->prefix[b->nb_nodes];
+	memcpy(b->addr4[i], b->addr4[b->nb_nodes], OG_DHT_ADDR4_BYTES);
 	if (b->nb_nodes == 0)
 		t->filled[bit / 64] &= ~(1ull << (63 - bit % 64));
 }
@@ -341,28 +344,32 @@ static bool nearer_by_tail(const struct nearest *s, uint16_t a, uint16_t b)
 	return false;
 }
 
+/* Sorts by counting who is nearer: no branch depends on the ids. */
 static void take_bucket(struct nearest *s, unsigned bit)
 {
 	const struct bucket *b = &s->t->buckets[bit];
+	uint32_t place[OG_DHT_K] = {0};
 	uint64_t key[OG_DHT_K];
-	uint16_t node[OG_DHT_K];
 
-	for (uint16_t i = 0; i < b->nb_nodes; i++) {
-		uint64_t k = b->prefix[i] ^ s->target_prefix;
-		uint16_t j = i;
+	for (unsigned i = 0; i < b->nb_nodes; i++) {
+		uint32_t mine = 0;
 
-		while (j > 0 && (k < key[j - 1] || (k == key[j - 1] && nearer_by_tail(s, b->node[i],
-									       node[j - 1])))) {
-			key[j] = key[j - 1];
-			node[j] = node[j - 1];
-			j--;
+		key[i] = b->prefix[i] ^ s->target_prefix;
+		for (unsigned j = 0; j < i; j++) {
+			bool first = key[i] < key[j];
+
+			if (key[i] == key[j])
+				first = nearer_by_tail(s, b->node[i], b->node[j]);
+			place[j] += first;
+			mine += !first;
 		}
-		key[j] = k;
-		node[j] = b->node[i];
+		place[i] = mine;
 	}
-	for (uint16_t i = 0; i < b->nb_nodes && s->nb < s->max; i++, s->nb++)
-		og_dht_addr4_store(
-			s->addr4 + s->nb * OG_DHT_ADDR4_BYTES, &s->t->nodes[node[i]].addr);
+	for (unsigned i = 0; i < b->nb_nodes; i++)
+		if (s->nb + place[i] < s->max)
+			memcpy(s->addr4 + (s->nb + place[i]) * OG_DHT_ADDR4_BYTES, b->addr4[i],
+				OG_DHT_ADDR4_BYTES);
+	s->nb = OG_MIN(s->nb + b->nb_nodes, s->max);
 }
 
 /*

@@ -3,9 +3,9 @@
  */
 #include "gpu/engine_priv.h"
 
-static const char greeting[] = "[echo]";
+static const char greeting[] = "[echo] ";
 
-/* The next word with the space before it; the greeting is the first. */
+/* The next word with the spaces before it. */
 static struct og_text next_word(const struct og_sequence *s)
 {
 	const struct og_infer_message *m = &s->req->messages[s->req->nb_messages - 1];
@@ -25,11 +25,6 @@ static void echo_word(struct og_engine *e, struct og_sequence *s)
 	if (s->nb_sampled == 0) {
 		og_sequence_add_text(e, s, (struct og_text){greeting, sizeof(greeting) - 1});
 		return;
-	}
-	if (s->nb_sampled == 1 && s->echo_at == 0) {
-		og_sequence_add_text(e, s, (struct og_text){" ", 1});
-		if (s->is_finished)
-			return;
 	}
 	word = next_word(s);
 	s->echo_at += word.len_bytes;

@@ -20,6 +20,7 @@ struct token {
 	uint16_t len_bytes;
 	uint8_t type;
 	bool is_end;
+	bool is_bytes; /* spelled in GPT-2's characters, so merges can make it */
 };
 
 struct merge {
@@ -94,11 +95,15 @@ static int byte_of_char(uint32_t c)
 	return c == 0x143 ? 0xad : -1;
 }
 
-/* Undo GPT-2's table; characters outside it are kept as they are. Returns the length. */
-static uint32_t unmap_bytes(const char *text, uint32_t len, char *out)
+/*
+ * Undo GPT-2's table; characters outside it are kept as they are, and *all says whether there were
+ * none. Returns the length.
+ */
+static uint32_t unmap_bytes(const char *text, uint32_t len, char *out, bool *all)
 {
 	uint32_t n = 0;
 
+	*all = true;
 	for (uint32_t i = 0; i < len; i++) {
 		uint8_t a = (uint8_t)text[i];
 		uint8_t b = i + 1 < len ? (uint8_t)text[i + 1] : 0;
@@ -109,6 +114,7 @@ static uint32_t unmap_bytes(const char *text, uint32_t len, char *out)
 			byte = byte_of_char((uint32_t)(a & 0x1f) << 6 | (b & 0x3f));
 			i += byte >= 0;
 		}
+		*all &= byte >= 0;
 		out[n++] = byte >= 0 ? (char)byte : text[i];
 	}
 	return n;
@@ -213,10 +219,11 @@ static int read_tokens(struct og_tokenizer *t, struct loading *l)
 		k->at = used;
 		k->len_bytes = (uint16_t)text.len_bytes;
 		if (k->type == TYPE_NORMAL)
-			k->len_bytes =
-				(uint16_t)unmap_bytes(text.data, text.len_bytes, t->pool + used);
+			k->len_bytes = (uint16_t)unmap_bytes(
+				text.data, text.len_bytes, t->pool + used, &k->is_bytes);
 		else if (text.len_bytes > 0)
 			memcpy(t->pool + used, text.data, text.len_bytes);
+		k->is_bytes |= k->type == TYPE_USER_DEFINED;
 		used += k->len_bytes;
 	}
 	return 0;
@@ -237,8 +244,7 @@ static int index_tokens(struct og_tokenizer *t)
 			const struct token *k = &t->tokens[i];
 			uint32_t *place;
 
-			if (k->type != type || k->len_bytes == 0 || type == TYPE_CONTROL ||
-				type == TYPE_UNKNOWN)
+			if (k->type != type || k->len_bytes == 0 || !k->is_bytes)
 				continue;
 			place = bytes_place(t, t->pool + k->at, k->len_bytes);
 			if (*place == OG_NO_TOKEN)
@@ -256,13 +262,16 @@ static void add_merge(struct og_tokenizer *t, struct og_text text, uint32_t rank
 	const char *space =
 		text.len_bytes > 1 ? memchr(text.data + 1, ' ', text.len_bytes - 1) : NULL;
 	uint32_t left_len, len, left, right, joined;
+	bool left_all, right_all;
 	struct merge *place;
 
 	if (!space || text.len_bytes > sizeof(bytes))
 		return;
-	left_len = unmap_bytes(text.data, (uint32_t)(space - text.data), bytes);
-	len = left_len + unmap_bytes(space + 1, (uint32_t)(text.data + text.len_bytes - space - 1),
-				 bytes + left_len);
+	left_len = unmap_bytes(text.data, (uint32_t)(space - text.data), bytes, &left_all);
+	len = (uint32_t)(text.data + text.len_bytes - space - 1);
+	len = left_len + unmap_bytes(space + 1, len, bytes + left_len, &right_all);
+	if (!left_all || !right_all)
+		return;
 	left = *bytes_place(t, bytes, left_len);
 	right = *bytes_place(t, bytes + left_len, len - left_len);
 	joined = *bytes_place(t, bytes, len);

@@ -352,6 +352,23 @@ Test(dht_rpc, the_firewall_test_tells_open_from_firewalled)
 	sim_fini(&sim);
 }
 
+Test(dht_rpc, a_minute_without_any_network_does_not_empty_the_tables)
+{
+	struct sim sim;
+	uint32_t before[20];
+
+	make_network(&sim, 20, 15);
+	for (unsigned i = 0; i < 20; i++)
+		before[i] = og_dht_rpc_table_size(sim.nodes[i]->rpc);
+	sim.loss_percent = 100;
+	sim_run(&sim, 70 * OG_NS_PER_S);
+	sim.loss_percent = 0;
+	sim_run(&sim, OG_NS_PER_S);
+	for (unsigned i = 0; i < 20; i++)
+		cr_assert_geq(og_dht_rpc_table_size(sim.nodes[i]->rpc) + 1, before[i]);
+	sim_fini(&sim);
+}
+
 Test(dht_rpc, an_adaptive_node_on_a_public_address_waits_20_minutes)
 {
 	struct sim sim;
@@ -777,6 +794,93 @@ Test(dht_rpc, a_newcomer_that_answers_its_ping_is_added)
 			pong.tid = inbox.item[i].m.tid;
 	feed(n, 0, &src, &pong);
 	cr_assert_not_null(og_dht_table_find(n->rpc->table, &src));
+	sim_fini(&sim);
+}
+
+/* Addresses whose ids fall into bucket 0 of node n, each in its own /16. */
+static struct og_addr in_first_bucket(struct sim_node *n, uint32_t *seed, uint8_t id[32])
+{
+	for (;;) {
+		struct og_addr a = sim_addr(0x20000001 + (++*seed << 16), PORT);
+
+		og_dht_node_id(id, &a);
+		if (((id[0] ^ og_dht_rpc_id(n->rpc)[0]) & 0x80) != 0)
+			return a;
+	}
+}
+
+Test(dht_rpc, a_silent_node_of_a_full_bucket_gives_way_to_a_newcomer)
+{
+	struct sim sim;
+	struct sim_node *n = one_node(&sim, 34);
+	uint32_t seed = 0;
+	struct og_addr first = {{0}, 0};
+	struct og_addr newcomer;
+	uint8_t id[32];
+
+	for (unsigned i = 0; i < 20; i++) {
+		struct og_addr a = in_first_bucket(n, &seed, id);
+
+		if (i == 0)
+			first = a;
+		og_dht_learn_reply(n->rpc, &a, id, &n->local[0], true, sim.now_ns);
+	}
+	n->rpc->tick++;
+	newcomer = in_first_bucket(n, &seed, id);
+	for (unsigned answered = 2; answered-- > 0;) {
+		sim_run(&sim, OG_NS_PER_MS);
+		inbox.n = 0;
+		n->rpc->tick++;
+		og_dht_learn_reply(n->rpc, &newcomer, id, &n->local[0], true, sim.now_ns);
+		cr_assert_eq(inbox.n, 1);
+		cr_assert_null(og_dht_table_find(n->rpc->table, &newcomer));
+		if (answered) {
+			struct og_addr asked = inbox.item[0].dst;
+			uint8_t asked_id[32];
+			struct og_dht_msg pong = {
+				.reply = true, .tid = inbox.item[0].m.tid, .id = asked_id};
+
+			cr_assert(og_addr_eq(&asked, &first), "the oldest is asked");
+			og_dht_node_id(asked_id, &asked);
+			feed(n, 0, &asked, &pong);
+			cr_assert_not_null(og_dht_table_find(n->rpc->table, &first));
+			cr_assert_null(og_dht_table_find(n->rpc->table, &newcomer));
+		} else {
+			struct og_addr asked = inbox.item[0].dst;
+
+			sim_kick(n);
+			sim_run(&sim, OG_NS_PER_S);
+			n->rpc->last_reply_ns = sim.now_ns; /* somebody answers: it is not us */
+			sim_run(&sim, 5 * OG_NS_PER_S);
+			cr_assert_null(og_dht_table_find(n->rpc->table, &asked));
+			cr_assert_not_null(og_dht_table_find(n->rpc->table, &newcomer));
+		}
+	}
+	sim_fini(&sim);
+}
+
+Test(dht_rpc, a_down_hint_about_a_dead_node_removes_it_and_a_live_one_stays)
+{
+	struct sim sim;
+	struct og_addr from = sim_addr(LAN + 200, PORT);
+	uint8_t value[6];
+	struct og_dht_msg hint = {.internal = true,
+		.command = OG_DHT_DOWN_HINT,
+		.has_value = true,
+		.value = value,
+		.value_bytes = 6};
+
+	make_network(&sim, 10, 35);
+	sim.nodes[4]->down = true;
+	for (unsigned i = 4; i < 6; i++) {
+		og_dht_addr4_store(value, &sim.nodes[i]->local[0]);
+		hint.to = sim.nodes[2]->local[0];
+		hint.tid = (uint16_t)i;
+		feed(sim.nodes[2], 0, &from, &hint);
+	}
+	sim_run(&sim, 5 * OG_NS_PER_S);
+	cr_assert_null(og_dht_table_find(sim.nodes[2]->rpc->table, &sim.nodes[4]->local[0]));
+	cr_assert_not_null(og_dht_table_find(sim.nodes[2]->rpc->table, &sim.nodes[5]->local[0]));
 	sim_fini(&sim);
 }
 

@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -51,6 +52,28 @@ Test(eal, two_processes_run_side_by_side)
 	cr_assert_eq(write(done[1], &byte, 1), 1);
 	waitpid(pid, &status, 0);
 	cr_assert_eq(status, 0);
+}
+
+static long free_hugepages(void)
+{
+	FILE *f = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "r");
+	long n = 0;
+
+	if (f) {
+		if (fscanf(f, "%ld", &n) != 1)
+			n = 0;
+		fclose(f);
+	}
+	return n;
+}
+
+Test(eal, starts_on_hugepages_if_there_are_any)
+{
+	const struct og_eal_opts opts = {.hugepages = true};
+
+	if (free_hugepages() < 32)
+		cr_skip_test("no huge pages are free");
+	cr_assert_eq(og_eal_open(&opts), 0);
 }
 
 Test(eal, a_wrong_argument_fails_with_an_error)

@@ -1,0 +1,245 @@
+#include "gguf_writer.h"
+#include "gpu/backend.h"
+#include "gpu/cpu/kernels.h"
+#include "gpu/ref/forward.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <math.h>
+
+enum { TOKENS = 40, SLOTS = 3 };
+
+static const char *const isas[] = {"generic", "avx2", "avx512"};
+static char err[256];
+static uint32_t tokens[TOKENS];
+
+static struct og_model *load(const struct og_gw_model *opts)
+{
+	struct og_gw w = og_gw_model_file(opts);
+	struct og_model *m;
+	char path[64];
+	struct og_rand r;
+
+	og_gw_save(&w, path);
+	cr_assert_eq(og_model_open(&m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	unlink(path);
+	og_gw_fini(&w);
+	og_rand_seeded(&r, 9);
+	for (uint32_t i = 0; i < TOKENS; i++)
+		tokens[i] = og_rand_below(&r, opts->vocab);
+	return m;
+}
+
+static struct og_backend *start(const struct og_model *m, const char *isa, uint32_t threads)
+{
+	struct og_backend_opts opts = {m, 600, SLOTS, 600, threads};
+	struct og_backend *b;
+
+	cr_assert_eq(og_cpu_backend_create(&b, &opts, isa), 0);
+	return b;
+}
+
+static float *forward(
+	struct og_backend *b, const struct og_model *m, const struct og_row *rows, uint32_t n)
+{
+	float *logits = calloc((size_t)n * m->hp.vocab, sizeof(float));
+	struct og_batch batch = {rows, n, logits};
+
+	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	return logits;
+}
+
+/* All tokens as one prompt, logits of each. */
+static float *forward_all(struct og_backend *b, const struct og_model *m, uint32_t slot)
+{
+	struct og_row rows[TOKENS];
+
+	for (uint32_t i = 0; i < TOKENS; i++)
+		rows[i] = (struct og_row){tokens[i], i, slot, true};
+	return forward(b, m, rows, TOKENS);
+}
+
+static double relative_error(const float *got, const float *want, size_t n)
+{
+	double diff = 0, size = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+		size += (double)want[i] * want[i];
+	}
+	return sqrt(diff / size);
+}
+
+/* What the cache in fp16 costs; the products themselves are exact to 1e-5. */
+static const double tolerance = 1e-3;
+
+static void expect_agreement(const struct og_gw_model *opts, const char *isa)
+{
+	struct og_model *m = load(opts);
+	size_t n = (size_t)TOKENS * m->hp.vocab;
+	float *want = malloc(n * sizeof(float)), *got;
+	struct og_backend *b = start(m, isa, 2);
+	double error;
+
+	cr_assert_eq(og_ref_forward(m, tokens, TOKENS, want), 0);
+	got = forward_all(b, m, 1);
+	error = relative_error(got, want, n);
+	cr_expect(error < tolerance, "%s, type %s: relative error %g", isa,
+		og_dtype_name(opts->type), error);
+	b->ops->destroy(b);
+	og_model_close(m);
+	free(want);
+	free(got);
+}
+
+Test(forward, agrees_with_the_reference_for_every_type_and_instruction_set)
+{
+	for (size_t i = 0; i < OG_ARRAY_LEN(isas); i++)
+		for (int type = 0; type < OG_DTYPES && og_cpu_kernels_pick(isas[i]); type++) {
+			struct og_gw_model opts = og_gw_small();
+
+			opts.type = (enum og_dtype)type;
+			opts.width = 96; /* an odd number of blocks */
+			opts.tied = type % 2;
+			expect_agreement(&opts, isas[i]);
+		}
+}
+
+Test(forward, agrees_with_the_reference_for_odd_shapes)
+{
+	for (size_t i = 0; i < OG_ARRAY_LEN(isas) && og_cpu_kernels_pick(isas[i]); i++) {
+		struct og_gw_model opts = og_gw_small();
+
+		opts.width = 70; /* no multiple of any vector */
+		opts.heads = 3;
+		opts.kv_heads = 1;
+		opts.head_dim = 22;
+		opts.ff = 101;
+		expect_agreement(&opts, isas[i]);
+		opts.type = OG_F16;
+		expect_agreement(&opts, isas[i]);
+		opts.type = OG_BF16;
+		expect_agreement(&opts, isas[i]);
+	}
+}
+
+Test(forward, agrees_with_the_reference_for_biases_and_both_kinds_of_rope)
+{
+	struct og_gw_model opts = og_gw_small();
+
+	opts.rope_factors = true;
+	expect_agreement(&opts, NULL);
+	opts.arch = "qwen2";
+	opts.biases = true;
+	expect_agreement(&opts, NULL);
+}
+
+Test(forward, refuses_an_instruction_set_that_it_does_not_have)
+{
+	struct og_gw_model opts = og_gw_small();
+	struct og_model *m = load(&opts);
+	struct og_backend_opts b = {m, 16, 1, 16, 1};
+	struct og_backend *out;
+
+	cr_expect_eq(og_cpu_backend_create(&out, &b, "sse9"), -EOPNOTSUPP);
+	og_model_close(m);
+}
+
+/* The bits of the prompt's logits when it is computed by pieces of the given size. */
+static void expect_same_by_pieces(struct og_backend *b, const struct og_model *m, const float *want,
+	uint32_t piece, uint32_t slot)
+{
+	struct og_row rows[TOKENS];
+
+	for (uint32_t at = 0; at < TOKENS; at += piece) {
+		uint32_t n = OG_MIN(piece, TOKENS - at);
+		float *got;
+
+		for (uint32_t i = 0; i < n; i++)
+			rows[i] = (struct og_row){tokens[at + i], at + i, slot, true};
+		got = forward(b, m, rows, n);
+		cr_expect_arr_eq(got, want + (size_t)at * m->hp.vocab,
+			(size_t)n * m->hp.vocab * sizeof(float), "pieces of %u at %u", piece, at);
+		free(got);
+	}
+}
+
+Test(forward, gives_the_same_bits_however_a_prompt_is_cut)
+{
+	for (size_t i = 0; i < OG_ARRAY_LEN(isas); i++)
+		for (int type = 0; type < OG_DTYPES && og_cpu_kernels_pick(isas[i]); type++) {
+			struct og_gw_model opts = og_gw_small();
+			struct og_model *m;
+			struct og_backend *b;
+			float *want;
+
+			opts.type = (enum og_dtype)type;
+			m = load(&opts);
+			b = start(m, isas[i], 1);
+			want = forward_all(b, m, 0);
+			expect_same_by_pieces(b, m, want, 1, 1);
+			expect_same_by_pieces(b, m, want, 3, 2);
+			expect_same_by_pieces(b, m, want, 7, 0);
+			b->ops->destroy(b);
+			b = start(m, isas[i], 3);
+			expect_same_by_pieces(b, m, want, 4, 1);
+			b->ops->destroy(b);
+			free(want);
+			og_model_close(m);
+		}
+}
+
+Test(forward, gives_the_same_bits_alone_and_in_company)
+{
+	struct og_gw_model opts = og_gw_small();
+	struct og_row rows[2 * TOKENS];
+	struct og_model *m;
+	struct og_backend *b;
+	float *want, *got;
+
+	opts.type = OG_Q8_0;
+	m = load(&opts);
+	b = start(m, NULL, 2);
+	want = forward_all(b, m, 0);
+	/* The same tokens, row by row among those of another sequence. */
+	for (uint32_t i = 0; i < TOKENS; i++) {
+		rows[2 * i] = (struct og_row){tokens[TOKENS - 1 - i], i, 2, false};
+		rows[2 * i + 1] = (struct og_row){tokens[i], i, 1, true};
+	}
+	got = forward(b, m, rows, 2 * TOKENS);
+	cr_expect_arr_eq(got, want, (size_t)TOKENS * m->hp.vocab * sizeof(float));
+	free(want);
+	free(got);
+	b->ops->destroy(b);
+	og_model_close(m);
+}
+
+Test(forward, attends_over_more_than_one_block_of_positions)
+{
+	enum { LONG = 560 };
+	struct og_gw_model opts = og_gw_small();
+	struct og_row *rows = calloc(LONG, sizeof(*rows));
+	uint32_t *text = calloc(LONG, sizeof(*text));
+	struct og_model *m;
+	struct og_backend *b;
+	float *want, *got;
+
+	opts.context = 600;
+	opts.layers = 1;
+	m = load(&opts);
+	b = start(m, NULL, 1);
+	for (uint32_t i = 0; i < LONG; i++) {
+		text[i] = tokens[i * 7 % TOKENS];
+		rows[i] = (struct og_row){text[i], i, 0, true};
+	}
+	want = malloc((size_t)LONG * m->hp.vocab * sizeof(float));
+	cr_assert_eq(og_ref_forward(m, text, LONG, want), 0);
+	got = forward(b, m, rows, LONG);
+	cr_expect_lt(relative_error(got, want, (size_t)LONG * m->hp.vocab), tolerance);
+	free(want);
+	free(got);
+	free(rows);
+	free(text);
+	b->ops->destroy(b);
+	og_model_close(m);
+}

@@ -1,0 +1,133 @@
+#include "base/rand.h"
+#include "gpu/loader.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { FILE_BYTES = 3 * 1024 * 1024 + 777 };
+
+static char path[64];
+static char err[256];
+static uint8_t *content;
+
+static void make_file(void)
+{
+	struct og_rand r;
+	FILE *f;
+
+	content = malloc(FILE_BYTES);
+	og_rand_seeded(&r, 3);
+	og_rand_fill(&r, content, FILE_BYTES);
+	snprintf(path, sizeof(path), "og_test_loader_XXXXXX"); /* not tmpfs: O_DIRECT */
+	f = fdopen(mkstemp(path), "wb");
+	cr_assert_eq(fwrite(content, 1, FILE_BYTES, f), FILE_BYTES);
+	fclose(f);
+}
+
+static void remove_file(void)
+{
+	unlink(path);
+	free(content);
+}
+
+TestSuite(loader, .init = make_file, .fini = remove_file);
+
+static void expect_range(uint64_t from, uint64_t to, const struct og_load_opts *opts)
+{
+	struct og_load_progress progress;
+	struct og_arena a;
+	struct og_file f;
+
+	cr_assert_eq(og_file_open(&f, path, err, sizeof(err)), 0, "%s", err);
+	cr_expect_eq(f.size_bytes, FILE_BYTES);
+	cr_assert_eq(og_arena_init(&a, from, to), 0);
+	cr_assert_eq(og_load(&a, &f, opts, &progress, err, sizeof(err)), 0, "%s", err);
+	cr_expect_arr_eq(og_arena_at(&a, from), content + from, to - from);
+	cr_expect_eq((uintptr_t)og_arena_at(&a, from) % 4096, from % 4096);
+	cr_expect_eq(progress.bytes_done, progress.bytes_total);
+	cr_expect_geq(progress.bytes_done, to - from);
+	og_arena_fini(&a);
+	og_file_close(&f);
+}
+
+Test(loader, reads_any_range_the_same_in_every_mode)
+{
+	static const struct og_load_opts modes[] = {
+		{0},
+		{.chunk_bytes = 64 * 1024},
+		{.chunk_bytes = 4096},
+		{.no_direct = true, .chunk_bytes = 64 * 1024},
+		{.no_uring = true, .chunk_bytes = 64 * 1024},
+	};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(modes); i++) {
+		expect_range(0, FILE_BYTES, &modes[i]);
+		expect_range(4095, FILE_BYTES - 1, &modes[i]);
+		expect_range(4096, 8192, &modes[i]);
+		expect_range(1000001, 1000002, &modes[i]);
+		expect_range(5000, 5000, &modes[i]);
+	}
+	expect_range(0, FILE_BYTES, NULL);
+}
+
+static void expect_shrunk(const struct og_load_opts *opts)
+{
+	struct og_arena a;
+	struct og_file f;
+
+	cr_assert_eq(og_file_open(&f, path, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(og_arena_init(&a, 0, FILE_BYTES), 0);
+	cr_assert_eq(truncate(path, FILE_BYTES / 2), 0);
+	cr_expect_eq(og_load(&a, &f, opts, NULL, err, sizeof(err)), -EIO);
+	cr_expect(strstr(err, "shorter") != NULL, "%s", err);
+	cr_assert_eq(truncate(path, FILE_BYTES), 0);
+	og_arena_fini(&a);
+	og_file_close(&f);
+}
+
+Test(loader, reports_a_file_that_shrinks_while_it_is_read)
+{
+	expect_shrunk(&(struct og_load_opts){.chunk_bytes = 64 * 1024});
+	expect_shrunk(&(struct og_load_opts){.no_direct = true});
+	expect_shrunk(&(struct og_load_opts){.no_uring = true});
+}
+
+Test(loader, reports_an_error_of_the_disk)
+{
+	struct og_arena a;
+	struct og_file f;
+
+	/* The first page of a process is never mapped: reading it fails with EIO. */
+	cr_assert_eq(og_file_open(&f, "/proc/self/mem", err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(og_arena_init(&a, 0, 100000), 0);
+	cr_expect_eq(og_load(&a, &f, NULL, NULL, err, sizeof(err)), -EIO);
+	cr_expect(strstr(err, "I/O error") != NULL, "%s", err);
+	og_arena_fini(&a);
+	og_file_close(&f);
+}
+
+Test(loader, refuses_what_is_no_regular_file)
+{
+	struct og_file f;
+	char pipe_path[80];
+
+	snprintf(pipe_path, sizeof(pipe_path), "%s.pipe", path);
+	cr_assert_eq(mkfifo(pipe_path, 0600), 0);
+	cr_expect_eq(og_file_open(&f, pipe_path, err, sizeof(err)), -EINVAL);
+	cr_expect_eq(og_file_open(&f, "/", err, sizeof(err)), -EINVAL);
+	cr_expect_eq(og_file_open(&f, "/nonexistent/model.gguf", err, sizeof(err)), -ENOENT);
+	cr_expect(strstr(err, "/nonexistent/model.gguf") != NULL);
+	unlink(pipe_path);
+}
+
+Test(loader, refuses_more_than_the_machine_has)
+{
+	struct og_arena a;
+
+	cr_expect_eq(og_arena_init(&a, 0, 1ull << 60), -ENOMEM);
+}
