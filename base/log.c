@@ -10,7 +10,7 @@
 
 enum { LINE_BYTES = 2048, LINES_PER_SECOND = 500 };
 
-static enum og_log_level log_level = OG_LOG_INFO;
+static _Atomic int log_level = OG_LOG_INFO;
 static bool log_json;
 static _Atomic uint64_t suppressed;
 static _Atomic int64_t window_s;
@@ -18,8 +18,13 @@ static _Atomic unsigned window_lines;
 
 void og_log_setup(enum og_log_level level, bool json)
 {
-	log_level = level;
+	og_log_set_level(level);
 	log_json = json;
+}
+
+void og_log_set_level(enum og_log_level level)
+{
+	atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
 }
 
 uint64_t og_log_suppressed(void)
@@ -66,7 +71,7 @@ void og_log_write(enum og_log_level level, const char *module, const char *fmt, 
 	va_list ap;
 	int n;
 
-	if (level > log_level)
+	if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed))
 		return;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	if (level > OG_LOG_WARN && over_rate(ts.tv_sec)) {

@@ -14,6 +14,8 @@ enum og_log_level { OG_LOG_ERR, OG_LOG_WARN, OG_LOG_INFO, OG_LOG_DEBUG };
 
 /* Set once before threads start. */
 void og_log_setup(enum og_log_level level, bool json);
+/* At any time. */
+void og_log_set_level(enum og_log_level level);
 void og_log_write(enum og_log_level level, const char *module, const char *fmt, ...)
 	OG_PRINTF(3, 4);
 /* Lines not written because a second had more than 500 lines (errors and warnings always pass). */
