@@ -327,6 +327,9 @@ static int open_all(struct og_node *n)
 		ret = open_key(n);
 	if (ret == 0)
 		ret = og_node_net_resolve(&n->net, n->cfg);
+	/* Before any thread is there: all of them must inherit the mask. */
+	if (ret == 0)
+		ret = open_signals(n);
 	if (ret == 0)
 		ret = open_dataplane(n);
 	if (ret < 0)
@@ -350,9 +353,7 @@ static int open_all(struct og_node *n)
 	og_cluster_core_metrics_register(n->core);
 	og_dataplane_register_metrics(n->dp);
 	og_router_thread_metrics_register(n->router);
-	/* Last: a signal during a long load ends the process at once, which is right until here. */
-	ret = open_signals(n);
-	return ret < 0 ? ret : start_threads(n);
+	return start_threads(n);
 }
 
 static void close_all(struct og_node *n)

@@ -23,7 +23,7 @@ export class Node {
       ...(first ? ['ephemeral = no', 'firewalled = no'] : []),
       '[port]', 'address = 127.0.0.1',
       '[http]', 'listen = 127.0.0.1:0',
-      '[model]', ...(model === 'demo' ? [`path = ${demo}`, 'alias = demo'] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
+      '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
       extra, ''
     ].join('\n'))
     await n.run()
