@@ -320,7 +320,7 @@ static int cmd_init(int argc, char **argv)
 
 	snprintf(copy, sizeof(copy), "%s", root);
 	name = basename(copy);
-	optind = 1;
+	optind = 0; /* starts getopt anew */
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == 'n')
 			name = optarg;
@@ -555,7 +555,7 @@ static int cmd_prompt(int argc, char **argv)
 	ssize_t n;
 	int opt, status = 0;
 
-	optind = 1;
+	optind = 0; /* starts getopt anew */
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == 'm')
 			model = optarg;
