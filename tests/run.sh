@@ -2,7 +2,7 @@
 # run.sh: installs, builds and tests og-node; ends with one line "N passed, N failed, N skipped".
 #
 #   tests/run.sh            what CI runs: under 20 minutes on two cores
-#   tests/run.sh --all      everything: long transfers, five live minutes, 500 simulator seeds, QEMU
+#   tests/run.sh --all      everything: sanitizers, long transfers, five live minutes, 500 seeds
 #   tests/run.sh --fuzz     each fuzz target for 60 seconds under ASan and UBSan (FUZZ_SECONDS=n)
 #   tests/run.sh --quick    lint and unit tests of one build, for the inner loop
 set -uo pipefail
@@ -122,6 +122,7 @@ if [ "$mode" = --all ]; then export OG_SEEDS=500 OG_ALL=1; fi
 meson_tests build
 [ "$mode" = --quick ] && finish
 
+if [ "$mode" = --all ]; then
 section "the same under AddressSanitizer and UBSan"
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 must "sanitizer build" build build-asan -Db_sanitize=address,undefined
@@ -131,8 +132,12 @@ section "rings and shared tables under ThreadSanitizer"
 must "tsan build" build build-tsan -Db_sanitize=thread -Dtests=enabled
 meson_tests build-tsan --suite tsan
 
+fi
+
 section "conformance with unmodified peers"
-node_tests "plain build" build $(cd tests/conformance && ls *.test.mjs)
+files="swarm.test.mjs transfer.test.mjs poc.test.mjs openai.test.mjs"
+[ "$mode" = --all ] && files=$(cd tests/conformance && ls *.test.mjs)
+node_tests "plain build" build $files
 
 section "network namespaces"
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe

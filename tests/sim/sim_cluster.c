@@ -5,7 +5,7 @@
  *   every request gets exactly one answer, the right one, or one error.
  * The same seed twice gives the same trace.
  *
- *   sim_cluster [first-seed]      OG_SEEDS=n seeds (default 8), OG_SIM_NODES=n (default 200)
+ *   sim_cluster [first-seed]      OG_SEEDS=n seeds (default 4), OG_SIM_NODES=n (default 200)
  */
 #include "tests/sim/sim.h"
 
@@ -190,7 +190,7 @@ static struct result run_seed(uint64_t seed, uint32_t nodes)
 int main(int argc, char **argv)
 {
 	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-	uint32_t seeds = argc > 1 ? 1 : env_number("OG_SEEDS", 8);
+	uint32_t seeds = argc > 1 ? 1 : env_number("OG_SEEDS", 4);
 	uint32_t nodes = env_number("OG_SIM_NODES", 200);
 	int failed = 0;
 
