@@ -71,3 +71,8 @@ int bench_compare(const char *path_a, const char *path_b);
 
 /* The suites. Each returns an exit status. */
 int suite_dht(const struct bench *b);
+int suite_stream(const struct bench *b);
+int suite_handshake(const struct bench *b);
+int suite_echo(const struct bench *b);
+int suite_ring(const struct bench *b);
+int suite_udp(const struct bench *b);

@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-enum { LOAD_WINDOW_MAX = 256, LOAD_REQUEST_BYTES = 320, LOAD_REPLY_BYTES = 2048 };
+enum { LOAD_WINDOW_MAX = 256, LOAD_REQUEST_BYTES = 1200, LOAD_REPLY_BYTES = 2048 };
 #define LOAD_PATIENCE_NS (300 * OG_NS_PER_MS)
 
 struct load_slot {

@@ -68,6 +68,9 @@ static void answer(struct neighbours *n, uint32_t i, uint16_t endpoint, const ui
 		return;
 	reply = (struct og_dht_msg){
 		.reply = true, .tid = request.tid, .to = n->local[endpoint], .id = n->ids[i]};
+	/* Whoever asks for more than nodes may store: it needs a token. */
+	if (!request.internal)
+		reply.token = n->ids[i];
 	if (request.target) {
 		reply.nb_closer = nearest(n, request.target, closer);
 		reply.closer = closer;

@@ -6,6 +6,7 @@
  * Kinds:   echo-recvmmsg, echo-io_uring: the references, plain kernel sockets
  *          echo DRIVER ADDRESS …:        the echo core on the data plane
  *          node DRIVER ADDRESS …:        a node's core on the data plane, its routing table full
+ *          peer DRIVER ADDRESS …:        the same with an application that obeys lines
  * Threads: each has its process.
  */
 #pragma once
@@ -19,6 +20,7 @@ int serve_echo_recvmmsg(void);
 int serve_echo_uring(void);
 int serve_echo(int argc, char **argv);
 int serve_node(int argc, char **argv);
+int serve_peer(int argc, char **argv);
 
 /*
  * Open a data plane as `DRIVER ADDRESS[:PORT] [PREFIX_BITS]` in argv says, its polling core busy
