@@ -10,6 +10,7 @@
  */
 #pragma once
 #include "base/addr.h"
+#include "bench/child.h"
 
 #include <stdbool.h>
 
@@ -40,6 +41,8 @@ struct load;
 
 /* Towards `target`, over sockets of the kernel. 0 or a negative errno. */
 int load_open_socket(struct load **out, const struct og_addr *target) OG_MUST_CHECK;
+/* By a child that was started as `--serve load …`, which stays the caller's. */
+int load_open_port(struct load **out, struct bench_child *generator) OG_MUST_CHECK;
 void load_close(struct load *l);
 
 /* Run for `ns`, then wait until nothing is under way. 0 or a negative errno. */

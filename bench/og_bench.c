@@ -13,19 +13,20 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { SOCKET = 1u << BENCH_SOCKET, MEMIF = 1u << BENCH_MEMIF };
+
 static const struct {
 	const char *name;
 	int (*run)(const struct bench *b);
 	unsigned ports; /* bit set of enum bench_port */
 	const char *help;
 } suites[] = {
-	{"dht", suite_dht, 1u << BENCH_SOCKET, "PING, FIND_NODE, LOOKUP: answers per second"},
-	{"stream", suite_stream, 1u << BENCH_SOCKET, "one encrypted stream: MB per second"},
-	{"handshake", suite_handshake, 1u << BENCH_SOCKET,
-		"connects, and a crypto worker, per second"},
-	{"echo", suite_echo, 1u << BENCH_SOCKET, "64 bytes there and back on an open stream"},
-	{"ring", suite_ring, 1u << BENCH_SOCKET, "a message from thread to thread"},
-	{"udp", suite_udp, 1u << BENCH_SOCKET, "the port alone: echoes per second"},
+	{"dht", suite_dht, SOCKET | MEMIF, "PING, FIND_NODE, LOOKUP: answers per second"},
+	{"stream", suite_stream, SOCKET | MEMIF, "one encrypted stream: MB per second"},
+	{"handshake", suite_handshake, SOCKET, "connects, and a crypto worker, per second"},
+	{"echo", suite_echo, SOCKET | MEMIF, "64 bytes there and back on an open stream"},
+	{"ring", suite_ring, SOCKET, "a message from thread to thread"},
+	{"udp", suite_udp, SOCKET | MEMIF, "the port alone: echoes per second"},
 };
 
 static const char *const ports[] = {

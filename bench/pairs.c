@@ -6,29 +6,32 @@
 #include <stdarg.h>
 #include <string.h>
 
-static int start_peer(const struct bench *b, struct bench_child *c, bool js,
+static int start_peer(struct bench_child *c, const struct port_end *ours,
 	const struct bench_child *network, int cpu)
 {
-	const char *const ours[] = {NULL, "--serve", "peer", "socket", "127.0.0.1:0", NULL};
 	struct js_command command;
 	int ret;
 
-	if (!js)
-		return bench_child_start(c, ours, cpu);
+	if (ours) {
+		const char *const argv[] = {NULL, "--serve", "peer", ours->driver, ours->address,
+			ours->prefix_bits, NULL};
+
+		return bench_child_start(c, argv, cpu);
+	}
 	ret = js_command(&command, "peer", network->ready);
 	return ret < 0 ? ret : bench_child_start(c, command.argv, cpu);
 }
 
-static int start_pair(
-	const struct bench *b, struct pairs *all, const char *name, bool js_client, bool js_server)
+static int start_pair(const struct bench *b, struct pairs *all, const char *name,
+	const struct port_end *client, const struct port_end *server)
 {
 	struct pair *p = &all->list[all->nb++];
 	int ret;
 
 	snprintf(p->name, sizeof(p->name), "%s", name);
-	ret = start_peer(b, &p->server, js_server, &all->js_network, b->server_cpu);
+	ret = start_peer(&p->server, server, &all->js_network, b->server_cpu);
 	if (ret == 0)
-		ret = start_peer(b, &p->client, js_client, &all->js_network, b->load_cpu);
+		ret = start_peer(&p->client, client, &all->js_network, b->load_cpu);
 	if (ret == 0 && sscanf(p->server.ready, "%31s %79s", p->server_addr, p->server_key) != 2)
 		ret = -EPROTO;
 	return ret;
@@ -36,19 +39,22 @@ static int start_pair(
 
 int pairs_start(const struct bench *b, struct pairs *p, bool connect)
 {
+	static const struct port_end socket = {"socket", "127.0.0.1:0", "0"};
 	struct pair_answer answer;
 	int ret;
 
 	memset(p, 0, sizeof(*p));
-	ret = start_pair(b, p, "og to og", false, false);
+	ret = ports_open(&p->ports, b);
+	if (ret == 0)
+		ret = start_pair(b, p, "og to og", &p->ports.client, &p->ports.server);
 	if (ret == 0 && b->js) {
 		ret = js_start_network(&p->js_network);
 		if (ret == 0)
-			ret = start_pair(b, p, "js to js", true, true);
+			ret = start_pair(b, p, "js to js", NULL, NULL);
 		if (ret == 0)
-			ret = start_pair(b, p, "og to js", false, true);
+			ret = start_pair(b, p, "og to js", &socket, NULL);
 		if (ret == 0)
-			ret = start_pair(b, p, "js to og", true, false);
+			ret = start_pair(b, p, "js to og", NULL, &socket);
 	}
 	for (uint32_t i = 0; ret == 0 && connect && i < p->nb; i++)
 		ret = pair_ask(&p->list[i], &answer, "connect %s %s", p->list[i].server_key,
@@ -66,6 +72,7 @@ void pairs_stop(struct pairs *p)
 		bench_child_stop(&p->list[i].server);
 	}
 	bench_child_stop(&p->js_network);
+	ports_close(&p->ports);
 }
 
 void pair_resume(struct pair *p)

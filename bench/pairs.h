@@ -8,6 +8,7 @@
 #pragma once
 #include "bench/bench.h"
 #include "bench/child.h"
+#include "bench/ports.h"
 
 enum { PAIRS_MAX = 4 };
 
@@ -21,6 +22,7 @@ struct pair {
 struct pairs {
 	uint32_t nb; /* the first is ours to ours */
 	struct pair list[PAIRS_MAX];
+	struct ports ports; /* of the first; the others use sockets */
 	struct bench_child js_network;
 };
 

@@ -59,5 +59,7 @@ int bench_serve(int argc, char **argv)
 		return serve_node(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "peer") == 0)
 		return serve_peer(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "load") == 0)
+		return serve_load(argc - 1, argv + 1);
 	return BENCH_USAGE;
 }

@@ -7,6 +7,7 @@
  *          echo DRIVER ADDRESS …:        the echo core on the data plane
  *          node DRIVER ADDRESS …:        a node's core on the data plane, its routing table full
  *          peer DRIVER ADDRESS …:        the same with an application that obeys lines
+ *          load DRIVER ADDRESS …:        not a server but a load, from a data plane
  * Threads: each has its process.
  */
 #pragma once
@@ -21,6 +22,7 @@ int serve_echo_uring(void);
 int serve_echo(int argc, char **argv);
 int serve_node(int argc, char **argv);
 int serve_peer(int argc, char **argv);
+int serve_load(int argc, char **argv);
 
 /*
  * Open a data plane as `DRIVER ADDRESS[:PORT] [PREFIX_BITS]` in argv says, its polling core busy

@@ -5,8 +5,35 @@
 #include <errno.h>
 #include <string.h>
 
+void server_resume(struct server *s)
+{
+	bench_child_resume(&s->child);
+	bench_child_resume(&s->generator);
+}
+
+void server_pause(struct server *s)
+{
+	bench_child_pause(&s->generator);
+	bench_child_pause(&s->child);
+}
+
+/* The load comes from the other end of our port, or from a socket where that is the kernel's. */
+static int open_load(const struct bench *b, struct server *s, const struct port_end *from)
+{
+	char text[OG_ADDR_TEXT_BYTES];
+	const char *const argv[] = {NULL, "--serve", "load", from ? from->driver : "",
+		from ? from->address : "", from ? from->prefix_bits : "",
+		og_addr_format(&s->addr, text), NULL};
+	int ret;
+
+	if (!from)
+		return load_open_socket(&s->load, &s->addr);
+	ret = bench_child_start(&s->generator, argv, b->load_cpu);
+	return ret < 0 ? ret : load_open_port(&s->load, &s->generator);
+}
+
 static int start(const struct bench *b, struct servers *s, const char *name, bool is_echo,
-	const char *const *argv)
+	const char *const *argv, const struct port_end *from)
 {
 	struct server *one = &s->list[s->nb++];
 	char text[OG_ADDR_TEXT_BYTES];
@@ -19,43 +46,56 @@ static int start(const struct bench *b, struct servers *s, const char *name, boo
 		return ret;
 	if (sscanf(one->child.ready, "%21s", text) != 1 || og_addr_parse(&one->addr, text) < 0)
 		return -EPROTO;
-	ret = load_open_socket(&one->load, &one->addr);
-	bench_child_pause(&one->child);
+	ret = open_load(b, one, from);
+	server_pause(one);
 	return ret;
+}
+
+static int start_js(const struct bench *b, struct servers *s)
+{
+	struct js_command js;
+	int ret = js_start_network(&s->js_network);
+
+	if (ret == 0)
+		ret = js_command(&js, "node", s->js_network.ready);
+	return ret < 0 ? ret : start(b, s, "hyperdht (js)", false, js.argv, NULL);
 }
 
 int servers_start(const struct bench *b, struct servers *s, const char *kind)
 {
-	const char *const ours[] = {NULL, "--serve", kind, "socket", "127.0.0.1:0", NULL};
 	const char *const mmsg[] = {NULL, "--serve", "echo-recvmmsg", NULL};
 	const char *const uring[] = {NULL, "--serve", "echo-io_uring", NULL};
+	bool is_echo = strcmp(kind, "echo") == 0;
+	const struct port_end *at = &s->ports.server;
 	int ret;
 
 	memset(s, 0, sizeof(*s));
-	ret = start(b, s, "og-node", strcmp(kind, "echo") == 0, ours);
-	if (ret == 0)
-		ret = start(b, s, "recvmmsg echo", true, mmsg);
-	if (ret == 0)
-		ret = start(b, s, "io_uring echo", true, uring);
-	if (ret == 0 && b->js && strcmp(kind, "node") == 0) {
-		struct js_command js;
+	ret = ports_open(&s->ports, b);
+	if (ret == 0) {
+		const char *const ours[] = {
+			NULL, "--serve", kind, at->driver, at->address, at->prefix_bits, NULL};
 
-		ret = js_start_network(&s->js_network);
-		if (ret < 0)
-			return ret;
-		ret = js_command(&js, "node", s->js_network.ready);
-		if (ret == 0)
-			ret = start(b, s, "hyperdht (js)", false, js.argv);
+		ret = start(b, s, "og-node", is_echo, ours,
+			b->port == BENCH_SOCKET ? NULL : &s->ports.client);
 	}
+	if (ret == 0)
+		ret = start(b, s, "recvmmsg echo", true, mmsg, NULL);
+	if (ret == 0)
+		ret = start(b, s, "io_uring echo", true, uring, NULL);
+	if (ret == 0 && b->js && !is_echo)
+		ret = start_js(b, s);
 	return ret;
 }
 
 void servers_stop(struct servers *s)
 {
 	for (uint32_t i = 0; i < s->nb; i++) {
+		bench_child_resume(&s->list[i].child);
 		load_close(s->list[i].load);
+		bench_child_stop(&s->list[i].generator);
 		bench_child_stop(&s->list[i].child);
 	}
+	ports_close(&s->ports);
 	bench_child_stop(&s->js_network);
 }
 
@@ -72,13 +112,13 @@ static int run_once(
 	uint64_t cpu_ns;
 	int ret;
 
-	bench_child_resume(&s->child);
+	server_resume(s);
 	ret = load_run(s->load, plan, b->run_ns / 10, &r);
 	cpu_ns = bench_child_cpu_ns(&s->child);
 	if (ret == 0)
 		ret = load_run(s->load, plan, b->run_ns, &r);
 	cpu_ns = bench_child_cpu_ns(&s->child) - cpu_ns;
-	bench_child_pause(&s->child);
+	server_pause(s);
 	if (ret < 0)
 		return ret;
 	bench_add(&f->per_s, (double)r.replies * 1e9 / (double)r.ns);

@@ -9,6 +9,7 @@
 #include "bench/bench.h"
 #include "bench/child.h"
 #include "bench/load.h"
+#include "bench/ports.h"
 
 enum { SERVERS_MAX = 4 };
 
@@ -17,12 +18,14 @@ struct server {
 	bool is_echo;
 	struct og_addr addr;
 	struct bench_child child;
+	struct bench_child generator; /* where the load is a process of its own */
 	struct load *load;
 };
 
 struct servers {
 	uint32_t nb; /* the first is ours */
 	struct server list[SERVERS_MAX];
+	struct ports ports;
 	struct bench_child js_network; /* what the JavaScript node finds its neighbours in */
 };
 
@@ -32,6 +35,8 @@ struct servers {
  */
 int servers_start(const struct bench *b, struct servers *s, const char *kind) OG_MUST_CHECK;
 void servers_stop(struct servers *s);
+void server_resume(struct server *s);
+void server_pause(struct server *s);
 
 /*
  * Run plan i against server i in rounds; report what ours answers per second of time and of its

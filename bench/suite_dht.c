@@ -55,12 +55,12 @@ int suite_dht(const struct bench *b)
 	og_rand_fill(&rand, topic, sizeof(topic));
 	ret = servers_start(b, &all, "node");
 	for (uint32_t i = 0; ret == 0 && i < all.nb; i++) {
-		bench_child_resume(&all.list[i].child);
+		server_resume(&all.list[i]);
 		ret = prepare(&all.list[i], topic, &rand);
 		if (ret < 0)
 			fprintf(stderr, "og-bench: %s does not answer as it should: %s\n",
 				all.list[i].name, strerror(-ret));
-		bench_child_pause(&all.list[i].child);
+		server_pause(&all.list[i]);
 	}
 	for (size_t i = 0; ret == 0 && i < OG_ARRAY_LEN(cases); i++)
 		ret = run_case(b, &all, cases[i].name, cases[i].kind, topic, &rand);
