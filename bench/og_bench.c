@@ -3,6 +3,7 @@
  */
 #include "bench/bench.h"
 #include "bench/js.h"
+#include "bench/ports.h"
 #include "bench/serve.h"
 #include "crypto/keys.h"
 
@@ -13,7 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SOCKET = 1u << BENCH_SOCKET, MEMIF = 1u << BENCH_MEMIF };
+enum {
+	SOCKET = 1u << BENCH_SOCKET,
+	MEMIF = 1u << BENCH_MEMIF,
+	VETH = 1u << BENCH_AF_PACKET | 1u << BENCH_AF_XDP
+};
 
 static const struct {
 	const char *name;
@@ -21,12 +26,12 @@ static const struct {
 	unsigned ports; /* bit set of enum bench_port */
 	const char *help;
 } suites[] = {
-	{"dht", suite_dht, SOCKET | MEMIF, "PING, FIND_NODE, LOOKUP: answers per second"},
-	{"stream", suite_stream, SOCKET | MEMIF, "one encrypted stream: MB per second"},
+	{"dht", suite_dht, SOCKET | MEMIF | VETH, "PING, FIND_NODE, LOOKUP: answers per second"},
+	{"stream", suite_stream, SOCKET | MEMIF | VETH, "one encrypted stream: MB per second"},
 	{"handshake", suite_handshake, SOCKET, "connects, and a crypto worker, per second"},
-	{"echo", suite_echo, SOCKET | MEMIF, "64 bytes there and back on an open stream"},
+	{"echo", suite_echo, SOCKET | MEMIF | VETH, "64 bytes there and back on an open stream"},
 	{"ring", suite_ring, SOCKET, "a message from thread to thread"},
-	{"udp", suite_udp, SOCKET | MEMIF, "the port alone: echoes per second"},
+	{"udp", suite_udp, SOCKET | MEMIF | VETH, "the port alone: echoes per second"},
 };
 
 static const char *const ports[] = {
@@ -36,6 +41,8 @@ static const char *const ports[] = {
 	[BENCH_AF_XDP] = "af_xdp",
 };
 
+enum { OPT_INSIDE = 1000 };
+
 static const struct argp_option options[] = {
 	{"port", 'p', "PORT", 0, "socket (default), memif, af_packet or af_xdp", 0},
 	{"peer", 'j', "js", 0, "measure the JavaScript stack beside ours, in the same run", 0},
@@ -44,10 +51,12 @@ static const struct argp_option options[] = {
 		0},
 	{"runs", 'r', "N", 0, "runs of each case (11)", 0},
 	{"seconds", 't', "S", 0, "length of a run that is measured by time (0.5)", 0},
+	{"inside", OPT_INSIDE, NULL, OPTION_HIDDEN, NULL, 0},
 	{0},
 };
 
 struct flags {
+	bool inside; /* already in a network namespace of our own */
 	struct bench bench;
 	const char *json_path;
 	const char *words[3];
@@ -84,6 +93,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 's':
 		f->bench.smoke = true;
+		return 0;
+	case OPT_INSIDE:
+		f->inside = true;
 		return 0;
 	case 'r':
 		f->bench.runs = (uint32_t)strtoul(arg, &end, 10);
@@ -147,7 +159,7 @@ static void pick_cpus(struct bench *b)
 	}
 }
 
-static int run(struct flags *f)
+static int run(struct flags *f, char **argv)
 {
 	struct bench *b = &f->bench;
 	int status = -1;
@@ -162,6 +174,8 @@ static int run(struct flags *f)
 		fprintf(stderr, "og-bench: --peer js: %s\n", js_missing());
 		return BENCH_SKIPPED;
 	}
+	if (b->port >= BENCH_AF_PACKET && !f->inside)
+		return ports_enter(b, argv, "--inside");
 	b->json = f->json_path ? fopen(f->json_path, "ae") : stdout;
 	if (!b->json) {
 		perror(f->json_path);
@@ -214,5 +228,5 @@ int main(int argc, char **argv)
 		fprintf(stderr, "og-bench: one suite at a time\n");
 		return BENCH_USAGE;
 	}
-	return run(&flags);
+	return run(&flags, argv);
 }

@@ -6,32 +6,44 @@
 #include <stdarg.h>
 #include <string.h>
 
-static int start_peer(struct bench_child *c, const struct port_end *ours,
-	const struct bench_child *network, int cpu)
+static int start_js(struct bench_child *c, const struct bench_child *network, int cpu)
 {
 	struct js_command command;
-	int ret;
+	int ret = js_command(&command, "peer", network->ready);
 
-	if (ours) {
-		const char *const argv[] = {NULL, "--serve", "peer", ours->driver, ours->address,
-			ours->prefix_bits, NULL};
-
-		return bench_child_start(c, argv, cpu);
-	}
-	ret = js_command(&command, "peer", network->ready);
 	return ret < 0 ? ret : bench_child_start(c, command.argv, cpu);
 }
 
-static int start_pair(const struct bench *b, struct pairs *all, const char *name,
-	const struct port_end *client, const struct port_end *server)
+static int start_ours(struct bench_child *c, const struct port_end *end, int cpu)
 {
+	const char *const argv[] = {
+		NULL, "--serve", "peer", end->driver, end->address, end->prefix_bits, NULL};
+
+	return bench_child_start(c, argv, cpu);
+}
+
+/* Beside our own pair, all run over sockets of loopback. */
+static int start_pair(
+	const struct bench *b, struct pairs *all, const char *name, bool js_client, bool js_server)
+{
+	static const struct port_end loopback = {"socket", "127.0.0.1:0", "0"};
+	bool first = all->nb == 0;
 	struct pair *p = &all->list[all->nb++];
+	const char *argv[PORTS_ARGS];
 	int ret;
 
 	snprintf(p->name, sizeof(p->name), "%s", name);
-	ret = start_peer(&p->server, server, &all->js_network, b->server_cpu);
-	if (ret == 0)
-		ret = start_peer(&p->client, client, &all->js_network, b->load_cpu);
+	ports_serve(&all->ports, argv, "peer");
+	if (js_server)
+		ret = start_js(&p->server, &all->js_network, b->server_cpu);
+	else if (first)
+		ret = bench_child_start(&p->server, argv, b->server_cpu);
+	else
+		ret = start_ours(&p->server, &loopback, b->server_cpu);
+	if (ret == 0 && js_client)
+		ret = start_js(&p->client, &all->js_network, b->load_cpu);
+	else if (ret == 0)
+		ret = start_ours(&p->client, first ? &all->ports.client : &loopback, b->load_cpu);
 	if (ret == 0 && sscanf(p->server.ready, "%31s %79s", p->server_addr, p->server_key) != 2)
 		ret = -EPROTO;
 	return ret;
@@ -39,22 +51,21 @@ static int start_pair(const struct bench *b, struct pairs *all, const char *name
 
 int pairs_start(const struct bench *b, struct pairs *p, bool connect)
 {
-	static const struct port_end socket = {"socket", "127.0.0.1:0", "0"};
 	struct pair_answer answer;
 	int ret;
 
 	memset(p, 0, sizeof(*p));
 	ret = ports_open(&p->ports, b);
 	if (ret == 0)
-		ret = start_pair(b, p, "og to og", &p->ports.client, &p->ports.server);
+		ret = start_pair(b, p, "og to og", false, false);
 	if (ret == 0 && b->js) {
 		ret = js_start_network(&p->js_network);
 		if (ret == 0)
-			ret = start_pair(b, p, "js to js", NULL, NULL);
+			ret = start_pair(b, p, "js to js", true, true);
 		if (ret == 0)
-			ret = start_pair(b, p, "og to js", &socket, NULL);
+			ret = start_pair(b, p, "og to js", false, true);
 		if (ret == 0)
-			ret = start_pair(b, p, "js to og", NULL, &socket);
+			ret = start_pair(b, p, "js to og", true, false);
 	}
 	for (uint32_t i = 0; ret == 0 && connect && i < p->nb; i++)
 		ret = pair_ask(&p->list[i], &answer, "connect %s %s", p->list[i].server_key,

@@ -59,6 +59,10 @@ int bench_serve(int argc, char **argv)
 		return serve_node(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "peer") == 0)
 		return serve_peer(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "hold") == 0) {
+		serve_until_told("here");
+		return BENCH_DONE;
+	}
 	if (argc >= 1 && strcmp(argv[0], "load") == 0)
 		return serve_load(argc - 1, argv + 1);
 	return BENCH_USAGE;

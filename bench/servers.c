@@ -61,27 +61,54 @@ static int start_js(const struct bench *b, struct servers *s)
 	return ret < 0 ? ret : start(b, s, "hyperdht (js)", false, js.argv, NULL);
 }
 
+/* testpmd does not say when it is up: ask until it answers. */
+static int start_testpmd(const struct bench *b, struct servers *s)
+{
+	const uint8_t hello[4] = {0};
+	uint8_t answer[LOAD_REPLY_BYTES];
+	const char *argv[PORTS_ARGS];
+	int ret = ports_testpmd(&s->ports, b, argv);
+
+	if (ret == -ENOENT) {
+		if (b->port == BENCH_AF_PACKET || b->port == BENCH_AF_XDP)
+			bench_note("dpdk-testpmd is not installed: measured without it");
+		return 0;
+	}
+	if (ret == 0)
+		ret = start(b, s, "testpmd 5tswap", true, argv, NULL);
+	if (ret < 0)
+		return ret;
+	server_resume(&s->list[s->nb - 1]);
+	for (int i = 0; i < 5; i++) {
+		ret = load_ask(s->list[s->nb - 1].load, hello, sizeof(hello), answer);
+		if (ret >= 0)
+			break;
+	}
+	server_pause(&s->list[s->nb - 1]);
+	return ret < 0 ? ret : 0;
+}
+
 int servers_start(const struct bench *b, struct servers *s, const char *kind)
 {
 	const char *const mmsg[] = {NULL, "--serve", "echo-recvmmsg", NULL};
 	const char *const uring[] = {NULL, "--serve", "echo-io_uring", NULL};
 	bool is_echo = strcmp(kind, "echo") == 0;
-	const struct port_end *at = &s->ports.server;
+	const char *ours[PORTS_ARGS];
 	int ret;
 
 	memset(s, 0, sizeof(*s));
 	ret = ports_open(&s->ports, b);
 	if (ret == 0) {
-		const char *const ours[] = {
-			NULL, "--serve", kind, at->driver, at->address, at->prefix_bits, NULL};
-
+		ports_serve(&s->ports, ours, kind);
 		ret = start(b, s, "og-node", is_echo, ours,
-			b->port == BENCH_SOCKET ? NULL : &s->ports.client);
+			ports_kernel_client(&s->ports) ? NULL : &s->ports.client);
 	}
 	if (ret == 0)
 		ret = start(b, s, "recvmmsg echo", true, mmsg, NULL);
 	if (ret == 0)
 		ret = start(b, s, "io_uring echo", true, uring, NULL);
+	if (ret == 0)
+		ret = start_testpmd(b, s);
 	if (ret == 0 && b->js && !is_echo)
 		ret = start_js(b, s);
 	return ret;
