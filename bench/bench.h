@@ -76,3 +76,4 @@ int suite_handshake(const struct bench *b);
 int suite_echo(const struct bench *b);
 int suite_ring(const struct bench *b);
 int suite_udp(const struct bench *b);
+int suite_floods(const struct bench *b);

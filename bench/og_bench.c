@@ -32,6 +32,7 @@ static const struct {
 	{"echo", suite_echo, SOCKET | MEMIF | VETH, "64 bytes there and back on an open stream"},
 	{"ring", suite_ring, SOCKET, "a message from thread to thread"},
 	{"udp", suite_udp, SOCKET | MEMIF | VETH, "the port alone: echoes per second"},
+	{"floods", suite_floods, SOCKET, "what honest probes see while a node is flooded"},
 };
 
 static const char *const ports[] = {

@@ -48,13 +48,16 @@ static double bad_end(const struct bench_result *r, const struct bench_samples *
 	return bench_quantile(s, r->better == BENCH_HIGHER ? 0.05 : 0.95);
 }
 
+/* Negative: there is none, since what it would be divided by is 0. */
 static double ratio_of(const struct bench_result *r)
 {
 	double ours = bench_median(r->ours), theirs = bench_median(r->theirs);
+	double over = r->better == BENCH_LOWER ? theirs : ours;
+	double under = r->better == BENCH_LOWER ? ours : theirs;
 
-	if (r->better == BENCH_LOWER)
-		return ours > 0 ? theirs / ours : 0;
-	return theirs > 0 ? ours / theirs : 0;
+	if (ours == theirs)
+		return 1;
+	return under > 0 ? over / under : -1;
 }
 
 static void print_row(const struct bench *b, const struct bench_result *r)
@@ -67,7 +70,9 @@ static void print_row(const struct bench *b, const struct bench_result *r)
 	headed = true;
 	fprintf(stderr, "%-10s %-40s %14.6g %14.6g %-16s", b->suite, r->name, bench_median(r->ours),
 		bad_end(r, r->ours), r->unit);
-	if (r->theirs)
+	if (r->theirs && ratio_of(r) < 0)
+		fprintf(stderr, " %14.6g %7s  %s", bench_median(r->theirs), "-", r->ref);
+	else if (r->theirs)
 		fprintf(stderr, " %14.6g %7.2f  %s", bench_median(r->theirs), ratio_of(r), r->ref);
 	fputc('\n', stderr);
 }
@@ -78,12 +83,10 @@ void bench_report(const struct bench *b, const struct bench_result *r)
 		r->name, "median", bench_median(r->ours), "unit", r->unit, "p95",
 		bad_end(r, r->ours), "runs", (int)r->ours->n, "ref", r->ref);
 
-	if (r->theirs) {
+	if (r->theirs)
 		json_object_set_new(o, "ref_median", json_real(bench_median(r->theirs)));
-		json_object_set_new(o, "ratio", json_real(ratio_of(r)));
-	} else {
-		json_object_set_new(o, "ratio", json_null());
-	}
+	json_object_set_new(
+		o, "ratio", r->theirs && ratio_of(r) >= 0 ? json_real(ratio_of(r)) : json_null());
 	json_object_set_new(o, "commit", json_string(BENCH_COMMIT));
 	json_object_set_new(o, "machine", bench_machine());
 	json_dumpf(o, b->json, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(7));

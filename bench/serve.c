@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "bench/bench.h"
+#include "bench/flood.h"
 #include "crypto/keys.h"
 
 #include <stdarg.h>
@@ -63,6 +64,8 @@ int bench_serve(int argc, char **argv)
 		serve_until_told("here");
 		return BENCH_DONE;
 	}
+	if (argc >= 1 && strcmp(argv[0], "flood") == 0)
+		return serve_flood(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "load") == 0)
 		return serve_load(argc - 1, argv + 1);
 	return BENCH_USAGE;

@@ -8,6 +8,7 @@
  *          node DRIVER ADDRESS …:        a node's core on the data plane, its routing table full
  *          peer DRIVER ADDRESS …:        the same with an application that obeys lines
  *          load DRIVER ADDRESS …:        not a server but a load, from a data plane
+ *          flood KIND …:                 hostile datagrams (flood.h)
  *          hold:                         nothing: keeps its network namespace
  * Threads: each has its process.
  */
