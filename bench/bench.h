@@ -26,11 +26,12 @@ struct bench {
 	enum bench_port port;
 	bool js;
 	bool smoke;
-	FILE *json;      /* stdout, or the file asked for */
-	uint32_t runs;   /* of each case */
-	uint64_t run_ns; /* length of one run that is measured by time */
-	int server_cpu;  /* what is measured runs here */
-	int load_cpu;    /* and what loads it, here */
+	const char *only; /* the case to run; NULL: all */
+	FILE *json;       /* stdout, or the file asked for */
+	uint32_t runs;    /* of each case */
+	uint64_t run_ns;  /* length of one run that is measured by time */
+	int server_cpu;   /* what is measured runs here */
+	int load_cpu;     /* and what loads it, here */
 };
 
 struct bench_samples {
@@ -50,6 +51,9 @@ struct bench_result {
 };
 
 uint64_t bench_now_ns(void);
+uint64_t bench_thread_cpu_ns(void); /* of the calling thread */
+/* Whether a case is to be run. */
+bool bench_wanted(const struct bench *b, const char *name);
 void bench_add(struct bench_samples *s, double value);
 /* The value that a fraction of the samples lies at or below; 0 of none. */
 double bench_quantile(const struct bench_samples *s, double fraction);

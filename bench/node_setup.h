@@ -21,6 +21,9 @@ struct node_setup {
 	struct og_addr addr;
 };
 
+/* The core alone, for whoever drives it himself; og_cluster_core_destroy(n->node) ends it. */
+int node_setup_core(struct node_setup *n, const struct og_core_env *env,
+	const struct og_addr local[2]) OG_MUST_CHECK;
 /*
  * As serve_open() reads argv. `events`: where the node's go; NULL: into the data plane's stage. 0,
  * or -1 with the reason told on stderr.

@@ -48,6 +48,8 @@ static const struct argp_option options[] = {
 	{"port", 'p', "PORT", 0, "socket (default), memif, af_packet or af_xdp", 0},
 	{"peer", 'j', "js", 0, "measure the JavaScript stack beside ours, in the same run", 0},
 	{"json", 'o', "FILE", 0, "write the lines of JSON there instead of to stdout", 0},
+	{"case", 'c', "CASE", 0, "only this one, by the name in the table (floods: of the flood)",
+		0},
 	{"smoke", 's', NULL, 0, "two short runs of each case: shows that it works, not how fast",
 		0},
 	{"runs", 'r', "N", 0, "runs of each case (11)", 0},
@@ -91,6 +93,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'o':
 		f->json_path = arg;
+		return 0;
+	case 'c':
+		f->bench.only = arg;
 		return 0;
 	case 's':
 		f->bench.smoke = true;

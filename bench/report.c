@@ -10,12 +10,27 @@
 #include <string.h>
 #include <time.h>
 
-uint64_t bench_now_ns(void)
+static uint64_t read_clock(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * OG_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t bench_now_ns(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t bench_thread_cpu_ns(void)
+{
+	return read_clock(CLOCK_THREAD_CPUTIME_ID);
+}
+
+bool bench_wanted(const struct bench *b, const char *name)
+{
+	return !b->only || strcmp(b->only, name) == 0;
 }
 
 void bench_add(struct bench_samples *s, double value)

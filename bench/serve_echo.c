@@ -3,6 +3,7 @@
  * sendmmsg, and with io_uring. The last two are references: what the kernel's UDP costs, bare.
  */
 #include "bench/bench.h"
+#include "bench/echo_core.h"
 #include "bench/serve.h"
 
 #include <arpa/inet.h>
@@ -19,51 +20,10 @@ enum { BATCH = 64, DATAGRAM_BYTES = 2048, RING = 1024, SOCKET_BUFFER_BYTES = 4 *
 
 /* ---- on the data plane ---- */
 
-struct echo_core {
-	struct og_core core; /* first */
-	struct og_tx *tx;
-};
-
-static void echo_input(struct og_core *core, struct og_dgram *burst, uint16_t n, uint64_t now_ns)
-{
-	struct og_tx *tx = ((struct echo_core *)core)->tx;
-
-	for (uint16_t i = 0; i < n; i++) {
-		uint16_t cap_bytes;
-		uint8_t *out = tx->reserve(tx, &cap_bytes);
-
-		if (!out || burst[i].len_bytes > cap_bytes)
-			continue; /* counted by the core that drives us */
-		memcpy(out, burst[i].data, burst[i].len_bytes);
-		tx->commit(tx, burst[i].endpoint, &burst[i].src, 0, burst[i].len_bytes);
-	}
-}
-
-static uint64_t echo_tick(struct og_core *core, uint64_t now_ns)
-{
-	return OG_NEVER;
-}
-
-static int echo_command(struct og_core *core, const struct og_msg *msg, uint64_t now_ns)
-{
-	return 0;
-}
-
-static void echo_job_done(struct og_core *core, struct og_job *job, uint64_t now_ns)
-{
-}
-
-static const struct og_core_ops echo_ops = {
-	.input = echo_input,
-	.tick = echo_tick,
-	.command = echo_command,
-	.job_done = echo_job_done,
-};
-
 int serve_echo(int argc, char **argv)
 {
 	struct og_dataplane_opts opts = {.nb_endpoints = 1};
-	struct echo_core echo = {.core = {&echo_ops}};
+	struct echo_core echo;
 	struct og_core_env env = {0};
 	char text[OG_ADDR_TEXT_BYTES];
 	struct og_dataplane *dp;
@@ -72,7 +32,7 @@ int serve_echo(int argc, char **argv)
 	if (serve_open(&dp, &opts, argc, argv) < 0)
 		return BENCH_FAILED;
 	og_dataplane_env(dp, &env);
-	echo.tx = env.tx;
+	echo_core_init(&echo, env.tx);
 	og_dataplane_local_addr(dp, 0, &at);
 	if (og_dataplane_start(dp, &echo.core) < 0)
 		return BENCH_FAILED;

@@ -277,7 +277,11 @@ static int run_target(const struct bench *b, struct target *t, uint64_t ns, stru
 	bench_add(&quiet->p50_us, seen.p50_us);
 	bench_add(&quiet->p99_us, seen.p99_us);
 	for (int kind = 0; kind < FLOOD_KINDS; kind++) {
-		int ret = flood_once(b, t, (enum flood_kind)kind, ns, &floods[kind]);
+		int ret;
+
+		if (!bench_wanted(b, flood_names[kind]))
+			continue;
+		ret = flood_once(b, t, (enum flood_kind)kind, ns, &floods[kind]);
 
 		if (ret < 0) {
 			fprintf(stderr, "og-bench: %s: %s: %s\n", t->name, flood_names[kind],
@@ -303,7 +307,8 @@ int suite_floods(const struct bench *b)
 		stop_target(&targets[i]);
 	}
 	for (int kind = 0; ret == 0 && kind < FLOOD_KINDS; kind++)
-		report(b, flood_names[kind], &floods[0][kind], &quiet[0], &floods[1][kind]);
+		if (bench_wanted(b, flood_names[kind]))
+			report(b, flood_names[kind], &floods[0][kind], &quiet[0], &floods[1][kind]);
 	bench_child_stop(&js_network);
 	return ret == 0 ? BENCH_DONE : BENCH_FAILED;
 }

@@ -168,6 +168,8 @@ static void run_case(const struct bench *b, const char *name, struct ring rings[
 	struct og_msg m = {.type = 1, .data = data, .len_bytes = data_bytes};
 	struct bench_samples ns[2] = {0};
 
+	if (!bench_wanted(b, name))
+		return;
 	for (uint32_t run = 0; run <= b->runs; run++)
 		for (int i = 0; i < 2; i++) {
 			double one = cross ? two_cores(b, &rings[i], &m, b->run_ns / 4, sum)

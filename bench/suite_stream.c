@@ -150,7 +150,8 @@ int suite_stream(const struct bench *b)
 	int ret = pairs_start(b, &pairs, true);
 
 	for (size_t i = 0; ret == 0 && i < OG_ARRAY_LEN(cases); i++)
-		ret = run_case(b, &pairs, cases[i].name, cases[i].write_bytes);
+		if (bench_wanted(b, cases[i].name))
+			ret = run_case(b, &pairs, cases[i].name, cases[i].write_bytes);
 	pairs_stop(&pairs);
 	return ret == 0 ? BENCH_DONE : BENCH_FAILED;
 }

@@ -13,6 +13,8 @@ static int run_case(const struct bench *b, struct servers *all, const char *name
 {
 	static struct load_plan plans[SERVERS_MAX];
 
+	if (!bench_wanted(b, name))
+		return 0;
 	for (uint32_t i = 0; i < all->nb; i++) {
 		plans[i] =
 			(struct load_plan){.window = WINDOW, .first_byte = -1, .min_bytes = bytes};
