@@ -20,7 +20,7 @@ struct bench_child {
 	int in;    /* our end of its standard input */
 	FILE *out; /* and of its standard output */
 	clockid_t cpu_clock;
-	char ready[512]; /* what it said after "ready " */
+	char ready[2048]; /* what it said after "ready " */
 };
 
 /*

@@ -64,6 +64,8 @@ int bench_serve(int argc, char **argv)
 		serve_until_told("here");
 		return BENCH_DONE;
 	}
+	if (argc >= 1 && strcmp(argv[0], "streams") == 0)
+		return serve_streams(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "flood") == 0)
 		return serve_flood(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "load") == 0)

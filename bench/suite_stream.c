@@ -6,6 +6,7 @@
  * of the two, since each end does one of them; with --peer js JavaScript to itself and to ours.
  */
 #include "bench/bench.h"
+#include "bench/many_streams.h"
 #include "bench/pairs.h"
 #include "cluster/core.h"
 
@@ -153,5 +154,7 @@ int suite_stream(const struct bench *b)
 		if (bench_wanted(b, cases[i].name))
 			ret = run_case(b, &pairs, cases[i].name, cases[i].write_bytes);
 	pairs_stop(&pairs);
+	if (ret == 0)
+		ret = many_streams(b);
 	return ret == 0 ? BENCH_DONE : BENCH_FAILED;
 }
