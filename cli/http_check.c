@@ -93,16 +93,18 @@ static void check_rate(struct og_http_request *r)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	uint32_t per_s;
 	bool ok;
 
 	pthread_mutex_lock(&r->http->lock);
+	per_s = r->http->rate.per_s;
 	ok = og_rate_take(&r->http->rate, info ? info->client_addr : NULL, og_http_now_ns());
 	pthread_mutex_unlock(&r->http->lock);
 	if (ok)
 		return;
 	r->bad = true;
 	og_openai_fail(&r->err, 429, "rate_limit_error", "rate_limit_exceeded", NULL,
-		"more than %u prompts a second from this address", r->http->opts.rate_per_s);
+		"more than %u prompts a second from this address", per_s);
 	r->err.retry_after_s = 1;
 }
 

@@ -1,7 +1,6 @@
 /*
  * og_node.c: the program og-node: one node in the foreground.
  */
-#include "base/log.h"
 #include "cli/node.h"
 
 #include <argp.h>
@@ -106,18 +105,6 @@ static int reload(void *ctx, struct og_config *out)
 	return load(ctx, out, &problems);
 }
 
-static void set_up_log(const struct og_config *cfg)
-{
-	static const char *const levels[] = {"error", "warn", "info", "debug"};
-	enum og_log_level level = OG_LOG_INFO;
-
-	for (size_t i = 0; i < OG_ARRAY_LEN(levels); i++) {
-		if (strcmp(cfg->log_level, levels[i]) == 0)
-			level = (enum og_log_level)i;
-	}
-	og_log_setup(level, strcmp(cfg->log_format, "json") == 0);
-}
-
 int main(int argc, char **argv)
 {
 	static const struct argp argp = {options, parse, NULL,
@@ -139,7 +126,7 @@ int main(int argc, char **argv)
 	else if (flags.check)
 		fprintf(stderr, "%s: no problem\n", flags.file);
 	else {
-		set_up_log(&cfg);
+		og_node_set_up_log(&cfg);
 		status = og_node_run(&cfg, reload, &flags);
 	}
 	og_config_fini(&cfg);

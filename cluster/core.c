@@ -21,6 +21,8 @@ enum {
 
 static const uint64_t frame_budget_default = 256ull << 20;
 static const uint64_t stop_wait_ns = 1500 * OG_NS_PER_MS;
+static const uint64_t stop_silence_ns =
+	500 * OG_NS_PER_MS; /* nobody answers: the network is dead */
 
 enum stop_state { RUNNING, STOPPING, STOPPED };
 
@@ -34,7 +36,7 @@ struct cluster_core {
 	struct og_outbox outbox;
 	struct og_cluster_core_stats stats;
 	uint64_t now_ns;
-	uint64_t stop_by;
+	uint64_t stop_by, stop_heard_at;
 	enum stop_state stop;
 	bool ready, listening;
 };
@@ -235,6 +237,7 @@ static void core_input(struct og_core *core, struct og_dgram *burst, uint16_t n,
 	struct cluster_core *c = self(core);
 
 	c->now_ns = now_ns;
+	c->stop_heard_at = now_ns;
 	og_count_add(&c->stats.rx_datagrams, n);
 	for (uint16_t i = 0; i < n; i++) {
 		const struct og_dgram *d = &burst[i];
@@ -273,7 +276,7 @@ static void drive_stop(struct cluster_core *c, uint64_t now_ns)
 {
 	bool quiet = og_swarm_topics(c->swarm) == 0 && og_peers_count(c->peers) == 0;
 
-	if (!quiet && now_ns < c->stop_by)
+	if (!quiet && now_ns < c->stop_by && now_ns < c->stop_heard_at + stop_silence_ns)
 		return;
 	og_peers_close_all(c->peers, now_ns);
 	c->stop = STOPPED;
@@ -295,7 +298,7 @@ static uint64_t core_tick(struct og_core *core, uint64_t now_ns)
 	next = OG_MIN(next, due);
 	if (c->stop == STOPPING) {
 		drive_stop(c, now_ns);
-		next = OG_MIN(next, c->stop_by);
+		next = OG_MIN(next, OG_MIN(c->stop_by, c->stop_heard_at + stop_silence_ns));
 	}
 	if (!og_outbox_flush(&c->outbox))
 		next = OG_MIN(next, now_ns + OG_NS_PER_MS);
@@ -308,6 +311,7 @@ static void begin_stop(struct cluster_core *c, uint64_t now_ns)
 		return;
 	c->stop = STOPPING;
 	c->stop_by = now_ns + stop_wait_ns;
+	c->stop_heard_at = now_ns;
 	og_swarm_leave_all(c->swarm, now_ns);
 	if (c->listening && og_dht_unlisten(c->dht, now_ns) == 0)
 		c->listening = false;
@@ -404,6 +408,15 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 			og_count(&c->stats.refused_full);
 		if (m->type == OG_CMD_DENY)
 			og_swarm_ban(c->swarm, m->key, now_ns);
+		break;
+	case OG_CMD_UNALLOW:
+	case OG_CMD_UNDENY:
+		og_peers_list_remove(c->peers, m->type == OG_CMD_UNALLOW, m->key);
+		if (m->type == OG_CMD_UNDENY)
+			og_swarm_unban(c->swarm, m->key);
+		break;
+	case OG_CMD_ENFORCE:
+		og_peers_enforce(c->peers, now_ns);
 		break;
 	case OG_CMD_PUT_IMMUTABLE:
 	case OG_CMD_GET_IMMUTABLE:
