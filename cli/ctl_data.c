@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* Asks, and shows the answer: as JSON, or by `show`. */
 static int show_answer(json_t *req, void (*show)(FILE *out, const json_t *data))
@@ -45,13 +46,49 @@ void og_ctl_show_status(FILE *out, const json_t *o)
 		og_ctl_int(requests, "done"), og_ctl_int(requests, "failed"));
 }
 
+static int show_stopped(void)
+{
+	puts(og_ctl_json ? "{\"state\": \"stopped\"}" : "stopped");
+	return OG_EXIT_NOT_RUNNING;
+}
+
+/* It holds the lock and does not listen: it loads its models, or has just been killed. */
+static int show_starting(pid_t pid)
+{
+	const struct timespec step = {0, 50 * 1000000L};
+
+	for (int i = 0; i < 6; i++) {
+		nanosleep(&step, NULL);
+		if (og_process_holder(og_ctl_root) == 0)
+			return show_stopped();
+	}
+	if (og_ctl_json)
+		printf("{\"state\": \"starting\", \"pid\": %d}\n", (int)pid);
+	else
+		printf("starting  pid %d does not listen yet: it loads its models\n", (int)pid);
+	return OG_EXIT_DONE;
+}
+
 int og_ctl_status(void)
 {
-	if (og_process_holder(og_ctl_root) <= 0) {
-		puts(og_ctl_json ? "{\"state\": \"stopped\"}" : "stopped");
-		return OG_EXIT_NOT_RUNNING;
+	pid_t holder = og_process_holder(og_ctl_root);
+	json_t *status;
+
+	if (holder < 0) {
+		og_ctl_say("%s: %s", og_ctl_root, strerror(-holder));
+		return OG_EXIT_FAILED;
 	}
-	return show_answer(json_pack("{s:s}", "cmd", "status"), og_ctl_show_status);
+	if (holder == 0)
+		return show_stopped();
+	status = og_ctl_try(json_pack("{s:s}", "cmd", "status"));
+	if (!status)
+		return show_starting(holder);
+	if (og_ctl_json)
+		og_ctl_print(status);
+	else
+		og_ctl_show_status(stdout, status);
+	json_decref(status);
+	return OG_EXIT_DONE;
 }
 
 static void show_clusters(FILE *out, const json_t *list)

@@ -129,6 +129,38 @@ static int outcome_status(enum outcome outcome, pid_t pid, const char *log, long
 									  : OG_EXIT_FAILED;
 }
 
+/*
+ * Another holds the lock: ready, it runs already; starting, it is waited for; ending, its end is. Returns
+ * false when there is none any more.
+ */
+static bool runs_already(int *status)
+{
+	const struct timespec step = {0, STOP_STEP_MS * 1000000L};
+	pid_t pid;
+
+	*status = OG_EXIT_DONE;
+	while ((pid = og_process_holder(og_ctl_root)) > 0) {
+		json_t *o = og_ctl_try(json_pack("{s:s}", "cmd", "status"));
+		bool ready = strcmp(og_ctl_text(o, "state"), "ready") == 0;
+
+		json_decref(o);
+		if (ready) {
+			og_ctl_say("the node of %s runs already", og_ctl_root);
+			return true;
+		}
+		if (joins_in_vain()) {
+			*status = outcome_status(IN_VAIN, pid, NULL, 0);
+			return true;
+		}
+		nanosleep(&step, NULL);
+	}
+	if (pid < 0) {
+		og_ctl_say("%s: %s", og_ctl_root, strerror(-pid));
+		*status = OG_EXIT_FAILED;
+	}
+	return pid < 0;
+}
+
 int og_ctl_start(void)
 {
 	char log[OG_CTL_FILE_BYTES];
@@ -139,10 +171,8 @@ int og_ctl_start(void)
 
 	if (status != OG_EXIT_DONE)
 		return status;
-	if (og_process_holder(og_ctl_root) > 0) {
-		og_ctl_say("the node of %s runs already", og_ctl_root);
-		return OG_EXIT_DONE;
-	}
+	if (runs_already(&status))
+		return status;
 	og_ctl_path(log, "og-node.log");
 	from = stat(log, &st) == 0 ? (long)st.st_size : 0;
 	if (pipe2(pipes, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
@@ -194,8 +224,10 @@ static pid_t running_pid(void)
 {
 	pid_t pid = og_process_holder(og_ctl_root);
 
-	if (pid <= 0)
+	if (pid == 0)
 		og_ctl_say("the node of %s is not running", og_ctl_root);
+	else if (pid < 0)
+		og_ctl_say("%s: %s", og_ctl_root, strerror(-pid));
 	return pid;
 }
 
@@ -206,7 +238,7 @@ int og_ctl_stop(void)
 	json_t *o;
 
 	if (pid <= 0)
-		return OG_EXIT_NOT_RUNNING;
+		return pid < 0 ? OG_EXIT_FAILED : OG_EXIT_NOT_RUNNING;
 	o = og_ctl_try(json_pack("{s:s}", "cmd", "stop"));
 	json_decref(o);
 	if (!o)
@@ -235,7 +267,7 @@ int og_ctl_drain(void)
 	int status;
 
 	if (pid <= 0)
-		return OG_EXIT_NOT_RUNNING;
+		return pid < 0 ? OG_EXIT_FAILED : OG_EXIT_NOT_RUNNING;
 	o = og_ctl_ask(json_pack("{s:s}", "cmd", "drain"), &status);
 	if (!o)
 		return status;

@@ -143,7 +143,8 @@ node_tests "plain build" build $files
 section "network namespaces"
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
 
-section "main job"
+section "main job, and the operator's commands with the installed programs"
 step "cli/quickstart.sh" cli/quickstart.sh
+step "tests/net/operator.sh" tests/net/operator.sh build
 
 finish
