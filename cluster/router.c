@@ -284,7 +284,7 @@ static void on_found(struct og_router *r, const struct og_msg *ev)
 
 bool og_router_ready(const struct og_router *r)
 {
-	if (!r->core_ready)
+	if (!r->core_ready && r->nb_clusters == 0)
 		return false;
 	for (uint32_t i = 0; i < r->nb_clusters; i++) {
 		const struct og_router_topic *t = r->clusters[i].topics;
@@ -293,7 +293,7 @@ bool og_router_ready(const struct og_router *r)
 			continue;
 		if (t[0].joined)
 			continue;
-		if (!t[0].tried || r->table_nodes > 0)
+		if (!r->core_ready || !t[0].tried || r->table_nodes > 0)
 			return false;
 		if (!r->opts.first_node && r->nb_members == 0)
 			return false;
