@@ -78,7 +78,8 @@ static void on_event(struct sim_node *n, const struct og_msg *ev)
 		u->value_error = ev->flags;
 		memcpy(&u->value_seq, ev->key, sizeof(u->value_seq));
 		u->value_bytes = OG_MIN((size_t)ev->len_bytes, sizeof(u->value));
-		memcpy(u->value, ev->data, u->value_bytes);
+		if (u->value_bytes > 0)
+			memcpy(u->value, ev->data, u->value_bytes);
 		break;
 	default:
 		break;
