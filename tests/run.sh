@@ -100,7 +100,8 @@ node_tests() {
 fuzz() {
   local seconds=${FUZZ_SECONDS:-60} t name
   export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
-  CC=clang-14 must "build for fuzzing" build build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  CC=clang-14 must "build for fuzzing" configure build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  must "build for fuzzing" ninja -C build-fuzz fuzzers
   for t in build-fuzz/tests/fuzz/fuzz_*; do
     [ -f "$t" ] && [ -x "$t" ] || continue
     name=${t##*/fuzz_}
