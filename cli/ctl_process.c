@@ -73,7 +73,14 @@ static bool joins_in_vain(void)
 	return vain;
 }
 
-enum outcome { READY, ENDED, IN_VAIN };
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+	interrupted = 1;
+}
+
+enum outcome { READY, ENDED, IN_VAIN, INTERRUPTED };
 
 /* Until the node says `ready` on its stdout, or closes it, or cannot join. */
 static enum outcome await_ready(int fd)
@@ -85,11 +92,14 @@ static enum outcome await_ready(int fd)
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		ssize_t n;
 
-		if (poll(&p, 1, LOOK_MS) == 0) {
-			if (joins_in_vain())
-				return IN_VAIN;
+		int n_ready = poll(&p, 1, LOOK_MS);
+
+		if (interrupted)
+			return INTERRUPTED;
+		if (n_ready == 0 && joins_in_vain())
+			return IN_VAIN;
+		if (n_ready <= 0)
 			continue;
-		}
 		n = read(fd, text + used, sizeof(text) - 1 - used);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -117,6 +127,11 @@ static int outcome_status(enum outcome outcome, pid_t pid, const char *log, long
 			   "how it goes, stop ends it",
 			JOIN_WAIT_S, (int)pid);
 		return OG_EXIT_TIMED_OUT;
+	case INTERRUPTED:
+		kill(pid, SIGTERM);
+		waitpid(pid, &status, 0);
+		og_ctl_say("interrupted: the node is stopped again");
+		return OG_EXIT_FAILED;
 	case ENDED:
 		break;
 	}
@@ -163,6 +178,7 @@ static bool runs_already(int *status)
 
 int og_ctl_start(void)
 {
+	struct sigaction act = {.sa_handler = on_signal};
 	char log[OG_CTL_FILE_BYTES];
 	struct stat st;
 	long from;
@@ -175,6 +191,8 @@ int og_ctl_start(void)
 		return status;
 	og_ctl_path(log, "og-node.log");
 	from = stat(log, &st) == 0 ? (long)st.st_size : 0;
+	sigaction(SIGINT, &act, NULL);
+	sigaction(SIGTERM, &act, NULL);
 	if (pipe2(pipes, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
 		og_ctl_say("%s", strerror(errno));
 		return OG_EXIT_FAILED;
