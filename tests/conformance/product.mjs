@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { inLab, takePlace } from './lab.mjs'
 import { Child, build, root, tempDir, until, within } from './lib.mjs'
 
 const run = promisify(execFile)
@@ -12,6 +13,7 @@ export class Node {
   // `model`: 'demo', 'echo' or null.
   static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '' }) {
     const n = new Node()
+    n.place = takePlace(after)
     n.name = name
     n.root = path.join(tempDir(after), name)
     mkdirSync(n.root)
@@ -21,7 +23,8 @@ export class Node {
       ...(cluster ? ['[cluster]', ...[cluster].flat().map((id) => `id = ${id}`)] : []),
       '[dht]', `bootstrap = ${first ? 'none' : bootstrap.join(', ')}`, 'port = 0',
       ...(first ? ['ephemeral = no', 'firewalled = no'] : []),
-      '[port]', 'address = 127.0.0.1',
+      '[port]', `driver = ${n.place.driver}`,
+      `address = ${n.place.address}${inLab ? '/' + n.place.prefix : ''}`, `gateway = ${n.place.gateway}`,
       '[http]', 'listen = 127.0.0.1:0',
       '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
       extra, ''
@@ -32,7 +35,7 @@ export class Node {
   }
 
   async run () {
-    this.child = new Child(path.join(build, 'cli/og-node'), ['-c', this.conf])
+    this.child = new Child(...this.place.command(path.join(build, 'cli/og-node'), ['-c', this.conf]))
     await within(20000, `${this.name}: ready`, new Promise((resolve, reject) => {
       let out = ''
       this.child.proc.stdout.on('data', (d) => { out += d; if (/^ready$/m.test(out)) resolve() })
