@@ -136,11 +136,18 @@ meson_tests build-tsan --suite tsan
 fi
 
 section "conformance with unmodified peers"
-files="swarm.test.mjs transfer.test.mjs poc.test.mjs openai.test.mjs"
+files="swarm.test.mjs transfer.test.mjs poc.test.mjs openai.test.mjs memif.test.mjs"
 [ "$mode" = --all ] && files=$(cd tests/conformance && ls *.test.mjs)
 node_tests "plain build" build $files
 
 section "network namespaces"
+export OG_BUILD=$root/build
+if [ "$mode" = --all ]; then
+  for port in af_packet tap af_xdp; do step "net/conformance $port" tests/net/conformance.sh "$port"; done
+else
+  OG_TEST_NAME='JavaScript nodes' step "net/conformance af_packet" \
+    tests/net/conformance.sh af_packet swarm.test.mjs values.test.mjs
+fi
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
 
 section "main job"

@@ -134,8 +134,7 @@ export class OgPeer extends Child {
     this.name = 'og_peer'
   }
 
-  static async start (after, { bootstrap, first, seed, firewalled } = {}) {
-    const place = takePlace(after)
+  static async start (after, { bootstrap, first, seed, firewalled, place = takePlace(after) } = {}) {
     const args = ['--driver', place.driver, '--host', place.address, '--prefix', String(place.prefix),
       '--gateway', place.gateway]
     if (bootstrap?.length) args.push('--bootstrap', bootstrap.join(','))
@@ -145,7 +144,7 @@ export class OgPeer extends Child {
     const p = new OgPeer(args, place)
     after(async () => {
       const { code, signal } = await p.stop()
-      if (code !== 0) throw new Error(`og_peer ended with ${code ?? signal}: ${p.stderr}`)
+      if (code !== 0 && !p.killed) throw new Error(`og_peer ended with ${code ?? signal}: ${p.stderr}`)
     })
     const { address, key } = await p.on('listening')
     p.address = address
@@ -155,6 +154,16 @@ export class OgPeer extends Child {
 
   join (topic, { server = true, client = true } = {}) {
     this.send({ cmd: 'join', topic: topic.toString('hex'), server, client })
+  }
+
+  kill () {
+    this.killed = true
+    this.proc.kill('SIGKILL')
+    return this.exited
+  }
+
+  dial (key, at) {
+    this.send({ cmd: 'dial', key: key.toString('hex'), at })
   }
 
   // Waits for a connection to that key; returns helpers for it.

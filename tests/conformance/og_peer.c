@@ -6,7 +6,7 @@
  *           [--driver socket|ethdev:<devargs>] [--prefix BITS] [--gateway IP]
  *
  * stdin:  {"cmd":"join","topic":HEX,"server":true,"client":true} {"cmd":"leave","topic":HEX}
- *         {"cmd":"dial","key":HEX} {"cmd":"write","slot":N,"gen":N,"text":"…"}
+ *         {"cmd":"dial","key":HEX,"at":"HOST:PORT"} {"cmd":"write","slot":N,"gen":N,"text":"…"}
  *         {"cmd":"pattern","slot":N,"gen":N,"bytes":N} (byte i is (i * 31 + (i >> 8)) & 255, then END)
  *         {"cmd":"end"|"close",…} {"cmd":"put_immutable","text":"…","tag":N}
  *         {"cmd":"get_immutable","key":HEX,"tag":N} {"cmd":"put_mutable","seq":N,"text":"…","tag":N}
@@ -264,6 +264,20 @@ static void text_of(const json_t *o, struct og_msg *m, uint8_t *buf, size_t skip
 	m->len_bytes = (uint32_t)(skip + n);
 }
 
+/* "at": where to try first. */
+static void place_of(const json_t *o, struct og_msg *m, uint8_t *buf)
+{
+	const char *text = json_string_value(json_object_get(o, "at"));
+	struct og_writer w = og_writer_of(buf, 6);
+	struct og_addr a;
+
+	if (!text || og_addr_parse(&a, text) < 0)
+		return;
+	og_write_addr4(&w, &a);
+	m->data = buf;
+	m->len_bytes = (uint32_t)og_writer_len(&w);
+}
+
 static void on_line(const char *line)
 {
 	static uint8_t buf[OG_WRITE_MAX_BYTES];
@@ -291,6 +305,7 @@ static void on_line(const char *line)
 	} else if (strcmp(cmd, "dial") == 0) {
 		m.type = OG_CMD_DIAL;
 		key_of(o, "key", m.key);
+		place_of(o, &m, buf);
 	} else if (strcmp(cmd, "deny") == 0) {
 		m.type = OG_CMD_DENY;
 		key_of(o, "key", m.key);

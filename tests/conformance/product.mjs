@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
-import { inLab, takePlace } from './lab.mjs'
+import { takePlace } from './lab.mjs'
 import { Child, build, root, tempDir, until, within } from './lib.mjs'
 
 const run = promisify(execFile)
@@ -11,9 +11,9 @@ export const demo = path.join(root, 'configs/demo.gguf')
 
 export class Node {
   // `model`: 'demo', 'echo' or null.
-  static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '' }) {
+  static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '', dht = [], place = takePlace(after) }) {
     const n = new Node()
-    n.place = takePlace(after)
+    n.place = place
     n.name = name
     n.root = path.join(tempDir(after), name)
     mkdirSync(n.root)
@@ -23,8 +23,9 @@ export class Node {
       ...(cluster ? ['[cluster]', ...[cluster].flat().map((id) => `id = ${id}`)] : []),
       '[dht]', `bootstrap = ${first ? 'none' : bootstrap.join(', ')}`, 'port = 0',
       ...(first ? ['ephemeral = no', 'firewalled = no'] : []),
-      '[port]', `driver = ${n.place.driver}`,
-      `address = ${n.place.address}${inLab ? '/' + n.place.prefix : ''}`, `gateway = ${n.place.gateway}`,
+      ...dht,
+      '[port]', `driver = ${place.driver}`,
+      `address = ${place.address}${place.driver === 'socket' ? '' : '/' + place.prefix}`, `gateway = ${place.gateway}`,
       '[http]', 'listen = 127.0.0.1:0',
       '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
       extra, ''
@@ -88,5 +89,5 @@ export class Node {
   }
 }
 
-export const firstAddress = (n) => n.status.dht?.address ?? n.status.address
+export const firstAddress = (n) => n.status.dht
 export const read = (file) => readFileSync(file, 'utf8')
