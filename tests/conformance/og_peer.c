@@ -375,6 +375,7 @@ static bool read_lines(void)
 static void loop(struct og_stage *events)
 {
 	bool running = true, reading = true;
+	uint64_t supervised_at = 0;
 	struct og_msg ev;
 
 	while (running) {
@@ -389,8 +390,12 @@ static void loop(struct og_stage *events)
 			return;
 		og_doorbell_announce(&bell);
 		if (og_stage_count(events) == 0)
-			poll(fds, 2, 1000);
+			poll(fds, 2, 500);
 		og_doorbell_awake(&bell);
+		if (now_ns() - supervised_at >= 500 * OG_NS_PER_MS) {
+			supervised_at = now_ns();
+			og_dataplane_supervise(dp);
+		}
 		if (fds[0].revents && !read_lines()) {
 			struct og_msg stop = {.type = OG_CMD_STOP};
 
