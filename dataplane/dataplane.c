@@ -62,11 +62,10 @@ static const char *devargs_of(const struct og_dataplane_opts *opts)
 
 static int open_eal(const struct og_dataplane_opts *opts)
 {
-	const char *devargs = devargs_of(opts);
 	const struct og_eal_opts eal = {
 		.hugepages = opts->hugepages,
 		.memory_mib = opts->memory_mib,
-		.pci_device = devargs && og_eal_is_pci(devargs) ? devargs : NULL,
+		.device = devargs_of(opts),
 		.extra_args = opts->eal_args,
 	};
 
