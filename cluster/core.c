@@ -39,6 +39,7 @@ struct cluster_core {
 	uint64_t stop_by, stop_heard_at;
 	enum stop_state stop;
 	bool ready, listening;
+	bool dht_started; /* the swarm began something that only a tick of the DHT drives */
 };
 
 static struct cluster_core *self(struct og_core *core)
@@ -162,6 +163,7 @@ static int swarm_refresh(void *ctx, const uint8_t topic[32], unsigned flags, uin
 {
 	struct cluster_core *c = ctx;
 
+	c->dht_started = true;
 	if (!(flags & OG_TOPIC_SERVER))
 		return og_dht_lookup(c->dht, topic, now_ns);
 	if (!c->listening) {
@@ -178,6 +180,7 @@ static int swarm_unannounce(void *ctx, const uint8_t topic[32], uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
+	c->dht_started = true;
 	return og_dht_unannounce(c->dht, topic, now_ns);
 }
 
@@ -187,6 +190,7 @@ static int swarm_dial(void *ctx, const uint8_t key[32], const struct og_addr *re
 	struct cluster_core *c = ctx;
 
 	og_count(&c->stats.dials);
+	c->dht_started = true;
 	return og_dht_connect(c->dht, key, relays, nb_relays, tag, now_ns);
 }
 
@@ -292,10 +296,14 @@ static uint64_t core_tick(struct og_core *core, uint64_t now_ns)
 	due = og_dht_tick(c->dht, now_ns);
 	next = OG_MIN(next, due);
 	note_ready(c, now_ns);
-	due = og_swarm_tick(c->swarm, now_ns);
-	next = OG_MIN(next, due);
+	/* Peers before the swarm, which hears from them of connections that ended. */
 	due = og_peers_tick(c->peers, now_ns);
 	next = OG_MIN(next, due);
+	due = og_swarm_tick(c->swarm, now_ns);
+	next = OG_MIN(next, due);
+	if (c->dht_started)
+		next = now_ns; /* the DHT's turn was before */
+	c->dht_started = false;
 	if (c->stop == STOPPING) {
 		drive_stop(c, now_ns);
 		next = OG_MIN(next, OG_MIN(c->stop_by, c->stop_heard_at + stop_silence_ns));
