@@ -324,7 +324,8 @@ void og_udx_close(struct og_udx *u, uint32_t slot, uint64_t now_ns)
 		free_stream(u, s);
 		return;
 	}
-	og_udx_send_plain(u, s, OG_UDX_DESTROY);
+	if (og_udx_may_transmit(s))
+		og_udx_send_plain(u, s, OG_UDX_DESTROY);
 	free_stream(u, s);
 	og_udx_table_linger(&u->table, &farewell);
 }

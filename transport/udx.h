@@ -126,7 +126,8 @@ void og_udx_connect(struct og_udx *u, uint32_t slot, uint32_t remote_id, uint16_
 	const struct og_addr *remote, uint64_t now_ns);
 /*
  * The remote may be somebody whom a forger names: no more than OG_UDX_UNPROVEN_PACKETS numbered
- * packets go there, repetitions included, until a packet comes from that host or og_udx_trust().
+ * packets go there, repetitions included, until a packet comes from that host or og_udx_trust(),
+ * and once they are spent no DESTROY either.
  */
 void og_udx_distrust(struct og_udx *u, uint32_t slot);
 void og_udx_trust(struct og_udx *u, uint32_t slot);
