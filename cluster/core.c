@@ -36,6 +36,7 @@ struct cluster_core {
 	uint64_t now_ns;
 	uint64_t stop_by;
 	enum stop_state stop;
+	uint32_t wakeups;
 	bool ready, listening;
 };
 
@@ -256,10 +257,12 @@ static void note_ready(struct cluster_core *c, uint64_t now_ns)
 {
 	struct og_dht_rpc *rpc = og_dht_rpc(c->dht);
 	uint32_t nodes = og_dht_rpc_table_size(rpc);
+	uint32_t wakeups = og_dht_rpc_wakeups(rpc);
 
-	/* Members that started before their DHT must not wait for the next refresh. */
-	if (c->stats.table_nodes == 0 && nodes > 0)
+	/* Who started before the DHT, or slept meanwhile, must not wait for the next refresh. */
+	if ((c->stats.table_nodes == 0 && nodes > 0) || wakeups != c->wakeups)
 		og_swarm_refresh_all(c->swarm, now_ns);
+	c->wakeups = wakeups;
 	__atomic_store_n(&c->stats.table_nodes, nodes, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.topics, og_swarm_topics(c->swarm), __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.persistent, og_dht_rpc_persistent(rpc), __ATOMIC_RELAXED);
