@@ -38,6 +38,7 @@ struct cluster_core {
 	uint64_t now_ns;
 	uint64_t stop_by, stop_heard_at;
 	enum stop_state stop;
+	uint32_t wakeups;
 	bool ready, listening;
 	bool dht_started; /* the swarm began something that only a tick of the DHT drives */
 };
@@ -263,10 +264,12 @@ static void note_ready(struct cluster_core *c, uint64_t now_ns)
 {
 	struct og_dht_rpc *rpc = og_dht_rpc(c->dht);
 	uint32_t nodes = og_dht_rpc_table_size(rpc);
+	uint32_t wakeups = og_dht_rpc_wakeups(rpc);
 
-	/* Members that started before their DHT must not wait for the next refresh. */
-	if (c->stats.table_nodes == 0 && nodes > 0)
+	/* Who started before the DHT, or slept meanwhile, must not wait for the next refresh. */
+	if ((c->stats.table_nodes == 0 && nodes > 0) || wakeups != c->wakeups)
 		og_swarm_refresh_all(c->swarm, now_ns);
+	c->wakeups = wakeups;
 	__atomic_store_n(&c->stats.table_nodes, nodes, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.topics, og_swarm_topics(c->swarm), __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.persistent, og_dht_rpc_persistent(rpc), __ATOMIC_RELAXED);
@@ -594,6 +597,11 @@ void og_cluster_core_metrics_register(struct og_core *core)
 			&s->refused_firewall},
 		{"og_core_refused_total", "reason=\"full\"", "Connections and requests refused.",
 			OG_METRIC_COUNTER, &s->refused_full},
+		{"og_core_refused_total", "reason=\"limit\"", "Connections and requests refused.",
+			OG_METRIC_COUNTER, &s->refused_limit},
+		{"og_core_half_open_evicted_total", NULL,
+			"Connections not yet open that gave way to new ones.", OG_METRIC_COUNTER,
+			&s->half_open_evicted},
 		{"og_core_events_dropped_total", NULL, "Events lost to a full ring.",
 			OG_METRIC_COUNTER, &s->events_dropped},
 		{"og_core_table_nodes", NULL, "Nodes in the DHT routing table.", OG_METRIC_GAUGE,
