@@ -297,7 +297,7 @@ int suite_floods(const struct bench *b)
 	static struct outcome quiet[TARGETS_MAX], floods[TARGETS_MAX][FLOOD_KINDS];
 	static struct target targets[TARGETS_MAX];
 	struct bench_child js_network = {0};
-	uint64_t ns = b->smoke ? OG_NS_PER_S / 4 : 10 * OG_NS_PER_S;
+	uint64_t ns = 20 * b->run_ns; /* 10 s, 1 s to smoke */
 	int nb_targets = b->js ? 2 : 1, ret = 0;
 
 	for (int i = 0; ret == 0 && i < nb_targets; i++) {
