@@ -25,6 +25,7 @@ static const uint64_t save_every_ns = 300 * OG_NS_PER_S;
 static const uint64_t settle_ns = 1500 * OG_NS_PER_MS; /* for members found while joining */
 static const uint64_t leave_max_ns = 3 * OG_NS_PER_S;
 static const uint64_t watchdog_every_ns = 3 * OG_NS_PER_S;
+static const uint64_t supervise_every_ns = 500 * OG_NS_PER_MS;
 
 uint64_t og_node_now(void)
 {
@@ -299,6 +300,10 @@ static void tick(struct og_node *n, uint64_t now)
 		ask_nodes(n);
 	save_nodes(n);
 	og_node_sample(n, now);
+	if (now - n->supervised_at >= supervise_every_ns) {
+		n->supervised_at = now;
+		og_dataplane_supervise(n->dp);
+	}
 	if (now - n->watchdog_at >= watchdog_every_ns) {
 		n->watchdog_at = now;
 		og_process_notify("WATCHDOG=1");

@@ -45,7 +45,8 @@ struct og_node {
 	bool force;   /* a second signal: no more waiting */
 	bool patient; /* draining without a limit of time */
 	bool nodes_asked;
-	uint64_t started_at, joined_at, drain_since, leave_since, saved_at, watchdog_at;
+	uint64_t started_at, joined_at, drain_since, leave_since, saved_at, watchdog_at,
+		supervised_at;
 	int lock_fd, signal_fd;
 	struct og_node_net net;
 	struct og_keypair *keys;
