@@ -259,7 +259,7 @@ eventually peer_there
 kill -9 "$(cat "$dir/first/og-node.pid")" "$(cat "$dir/A/og-node.pid")"
 begin=$(ms); expect 0 B stop; dead=$(($(ms) - begin))
 echo "stop with a live DHT: $live ms; with every relay and member dead: $dead ms"
-[ $live -lt 1000 ] || fail "a stop takes $live ms"
+[ $live -lt 1500 ] || fail "a stop takes $live ms"
 [ $dead -lt 1200 ] || fail "a stop in a dead network takes $dead ms"
 
 wait $lost
