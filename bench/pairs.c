@@ -32,6 +32,7 @@ static int start_pair(
 	const char *argv[PORTS_ARGS];
 	int ret;
 
+	p->polls = first && b->port != BENCH_SOCKET;
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	ports_serve(&all->ports, argv, "peer");
 	if (js_server)
@@ -88,12 +89,16 @@ void pairs_stop(struct pairs *p)
 
 void pair_resume(struct pair *p)
 {
+	if (!p->polls)
+		return;
 	bench_child_resume(&p->server);
 	bench_child_resume(&p->client);
 }
 
 void pair_pause(struct pair *p)
 {
+	if (!p->polls)
+		return;
 	bench_child_pause(&p->client);
 	bench_child_pause(&p->server);
 }

@@ -13,6 +13,7 @@
 enum { PAIRS_MAX = 4 };
 
 struct pair {
+	bool polls;    /* its ends never sleep */
 	char name[32]; /* client to server, as in the report: "js to og" */
 	char server_key[80];
 	char server_addr[32];
@@ -27,11 +28,15 @@ struct pairs {
 };
 
 /*
- * Starts ours on b->port and, with --peer js, JavaScript to itself and both mixed pairs, all paused
+ * Starts ours on b->port and, with --peer js, JavaScript to itself and both mixed pairs, at rest
  * and, if asked, connected. 0 or a negative errno, told on stderr; pairs_stop() in either case.
  */
 int pairs_start(const struct bench *b, struct pairs *p, bool connect) OG_MUST_CHECK;
 void pairs_stop(struct pairs *p);
+/*
+ * A pair that polls rests while another is measured; one that sleeps when idle is left alone, for a
+ * pause looks to its streams like a peer that died.
+ */
 void pair_resume(struct pair *p);
 void pair_pause(struct pair *p);
 

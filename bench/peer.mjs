@@ -123,6 +123,7 @@ class Client {
     this.conn = await this.open(key, address)
     this.conn.on('data', (data) => this.heard?.(data))
     this.conn.on('error', (err) => this.fail?.(err))
+    this.conn.on('close', () => this.fail?.(new Error('closed')))
     return []
   }
 
