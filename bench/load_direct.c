@@ -33,7 +33,7 @@ static const struct og_addr client = {{192, 168, 7, 7}, 4000};
 
 static struct load_direct *self(struct load *l)
 {
-	return (struct load_direct *)l;
+	return OG_CONTAINER_OF(l, struct load_direct, load);
 }
 
 static uint8_t *reserve(struct og_tx *tx, uint16_t *cap_bytes)
