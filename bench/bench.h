@@ -22,6 +22,7 @@ enum { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_SKIPPED = 77 };
 enum bench_port { BENCH_SOCKET, BENCH_MEMIF, BENCH_AF_PACKET, BENCH_AF_XDP };
 
 struct bench {
+	const char *port_name;
 	const char *suite;
 	enum bench_port port;
 	bool js;

@@ -56,7 +56,7 @@ fail:
 
 static const json_t *find(const json_t *all, const json_t *like)
 {
-	static const char *const names[] = {"bench", "case", "unit", "ref"};
+	static const char *const names[] = {"bench", "port", "case", "unit", "ref"};
 	const json_t *o;
 	size_t i;
 
@@ -81,8 +81,8 @@ int bench_compare(const char *path_a, const char *path_b)
 
 	if (!a || !b)
 		goto out;
-	printf("%-10s %-40s %-16s %-24s %12s %12s %7s %9s\n", "suite", "case", "unit", "of", "A",
-		"B", "B/A", "ratio B/A");
+	printf("%-10s %-9s %-40s %-16s %-24s %12s %12s %7s %9s\n", "suite", "port", "case", "unit",
+		"of", "A", "B", "B/A", "ratio B/A");
 	json_array_foreach(a, i, o)
 	{
 		const json_t *other = find(b, o);
@@ -91,10 +91,13 @@ int bench_compare(const char *path_a, const char *path_b)
 		if (!other)
 			continue;
 		status = BENCH_DONE;
-		printf("%-10s %-40s %-16s %-24s %12.6g %12.6g %7.2f", text_of(o, "bench"),
-			text_of(o, "case"), text_of(o, "unit"), text_of(o, "ref"),
-			number_of(o, "median"), number_of(other, "median"),
-			number_of(other, "median") / number_of(o, "median"));
+		printf("%-10s %-9s %-40s %-16s %-24s %12.6g %12.6g", text_of(o, "bench"),
+			text_of(o, "port"), text_of(o, "case"), text_of(o, "unit"),
+			text_of(o, "ref"), number_of(o, "median"), number_of(other, "median"));
+		if (number_of(o, "median") != 0)
+			printf(" %7.2f", number_of(other, "median") / number_of(o, "median"));
+		else
+			printf(" %7s", "-");
 		if (ratio > 0)
 			printf(" %9.2f", number_of(other, "ratio") / ratio);
 		putchar('\n');

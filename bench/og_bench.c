@@ -171,6 +171,7 @@ static int run(struct flags *f, char **argv)
 	int status = -1;
 
 	b->suite = f->words[0];
+	b->port_name = ports[b->port];
 	if (b->runs == 0)
 		b->runs = b->smoke ? BENCH_RUNS_SMOKE : BENCH_RUNS;
 	if (f->seconds <= 0)

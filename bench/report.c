@@ -102,6 +102,7 @@ void bench_report(const struct bench *b, const struct bench_result *r)
 		json_object_set_new(o, "ref_median", json_real(bench_median(r->theirs)));
 	json_object_set_new(
 		o, "ratio", r->theirs && ratio_of(r) >= 0 ? json_real(ratio_of(r)) : json_null());
+	json_object_set_new(o, "port", json_string(b->port_name));
 	json_object_set_new(o, "commit", json_string(BENCH_COMMIT));
 	json_object_set_new(o, "machine", bench_machine());
 	json_dumpf(o, b->json, JSON_COMPACT | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(7));
