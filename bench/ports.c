@@ -19,22 +19,21 @@ static void end_set(
 	snprintf(e->prefix_bits, sizeof(e->prefix_bits), "%s", prefix_bits);
 }
 
-/* Two processes that share memory: no privilege, no kernel on the path. */
+/*
+ * Two processes that share memory: no privilege, no kernel on the path. They meet at an abstract
+ * socket, which leaves no file behind however this ends.
+ */
 static int open_memif(struct ports *p)
 {
 	char driver[PORTS_TEXT_BYTES];
 
-	snprintf(p->dir, sizeof(p->dir), "/tmp/og-bench-XXXXXX");
-	if (!mkdtemp(p->dir)) {
-		p->dir[0] = '\0';
-		perror("og-bench: a directory for the socket of memif");
-		return -errno;
-	}
 	snprintf(driver, sizeof(driver),
-		"ethdev:net_memif0,role=server,socket=%s/memif,socket-abstract=no", p->dir);
+		"ethdev:net_memif0,role=server,socket=og-bench-%d,socket-abstract=yes",
+		(int)getpid());
 	end_set(&p->server, driver, "10.77.0.1:49737", "24");
 	snprintf(driver, sizeof(driver),
-		"ethdev:net_memif0,role=client,socket=%s/memif,socket-abstract=no", p->dir);
+		"ethdev:net_memif0,role=client,socket=og-bench-%d,socket-abstract=yes",
+		(int)getpid());
 	end_set(&p->client, driver, "10.77.0.2:49737", "24");
 	return 0;
 }
@@ -168,20 +167,12 @@ int ports_open(struct ports *p, const struct bench *b)
 
 void ports_close(struct ports *p)
 {
-	char path[sizeof(p->dir) + 8];
-
 	if (p->netns[0] != '\0') {
 		/* The namespace would take them along, but not at once. */
 		shell("ip link del ogb; ip link del pmb 2>/dev/null; true");
 		bench_child_stop(&p->holder);
 		p->netns[0] = '\0';
 	}
-	if (p->dir[0] == '\0')
-		return;
-	snprintf(path, sizeof(path), "%s/memif", p->dir);
-	unlink(path);
-	rmdir(p->dir);
-	p->dir[0] = '\0';
 }
 
 bool ports_kernel_client(const struct ports *p)

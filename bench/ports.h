@@ -23,7 +23,6 @@ struct port_end {
 struct ports {
 	enum bench_port kind;
 	struct port_end server, client;
-	char dir[64];              /* of sockets; "" when there is none */
 	struct bench_child holder; /* holds the server's namespace open */
 	char netns[48];            /* for nsenter; "" when there is none */
 	char self[256];
