@@ -41,6 +41,9 @@ enum og_core_command {
 	                      not handled the peer's window closes: back-pressure */
 	OG_CMD_ALLOW,    /* key: only allowed keys may connect once there is one */
 	OG_CMD_DENY,     /* key: may not connect */
+	OG_CMD_UNALLOW,  /* key: ALLOW taken back */
+	OG_CMD_UNDENY,   /* key: DENY taken back */
+	OG_CMD_ENFORCE,  /* after changes of the lists: connections they forbid are closed */
 	OG_CMD_PUT_IMMUTABLE, /* data = value; arg = tag */
 	OG_CMD_GET_IMMUTABLE, /* key = hash; arg = tag */
 	OG_CMD_PUT_MUTABLE,   /* our own key; data = u64le seq, value; arg = tag */

@@ -647,6 +647,28 @@ int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32])
 	return 0;
 }
 
+void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32])
+{
+	uint8_t(*list)[32] = allow ? p->allowed : p->denied;
+	uint32_t *n = allow ? &p->nb_allowed : &p->nb_denied;
+
+	for (uint32_t i = 0; i < *n; i++)
+		if (memcmp(list[i], key, 32) == 0) {
+			memmove(list[i], list[--*n], 32);
+			return;
+		}
+}
+
+void og_peers_enforce(struct og_peers *p, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
+		struct conn *c = &p->conns[i];
+
+		if (c->state == CONN_OPEN && !og_peers_allowed(p, c->key))
+			conn_close(p, c, -EACCES, now_ns);
+	}
+}
+
 void og_peers_end_all(struct og_peers *p, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {

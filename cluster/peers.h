@@ -53,6 +53,9 @@ void og_peers_watch(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 void og_peers_consumed(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
 /* 0 or -ENOSPC. */
 int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32]) OG_MUST_CHECK;
+void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32]);
+/* Closes what og_peers_allowed() forbids. */
+void og_peers_enforce(struct og_peers *p, uint64_t now_ns);
 
 /* A datagram: 0 if it was a stream's, -ENOENT: offer it to the DHT. flush() once per burst. */
 int og_peers_input(struct og_peers *p, const struct og_dgram *d, uint64_t now_ns);
