@@ -18,15 +18,16 @@ struct parse {
 	size_t err_bytes;
 };
 
-static const struct {
-	const char *name;
-	uint32_t values;
-	uint32_t bytes;
-} dtypes[OG_DTYPES] = {
-	[OG_F32] = {"F32", 1, 4},
-	[OG_F16] = {"F16", 1, 2},
-	[OG_Q8_0] = {"Q8_0", OG_Q8_0_VALUES, OG_Q8_0_BYTES},
-	[OG_BF16] = {"BF16", 1, 2},
+/* Numbers of the element types that can be computed with. */
+static const uint32_t type_numbers[OG_DTYPES] = {
+	[OG_F32] = 0,
+	[OG_F16] = 1,
+	[OG_Q4_0] = 2,
+	[OG_Q8_0] = 8,
+	[OG_Q4_K] = 12,
+	[OG_Q5_K] = 13,
+	[OG_Q6_K] = 14,
+	[OG_BF16] = 30,
 };
 
 /* The widths of fixed-size values; 0 for strings and arrays. */
@@ -50,16 +51,6 @@ enum {
 	TENSOR_MIN_BYTES = 8 + 4 + 8 + 4 + 8, /* empty name, count, one dim, type, offset */
 	DEFAULT_ALIGNMENT = 32,
 };
-
-uint64_t og_dtype_bytes(enum og_dtype type, uint64_t n)
-{
-	return n / dtypes[type].values * dtypes[type].bytes;
-}
-
-const char *og_dtype_name(enum og_dtype type)
-{
-	return dtypes[type].name;
-}
 
 OG_PRINTF(2, 3) static int bad(struct parse *p, const char *fmt, ...)
 {
@@ -224,16 +215,23 @@ static int read_dims(struct parse *p, struct og_gguf_tensor *t, const char *name
 static int check_size(struct parse *p, struct og_gguf_tensor *t, uint32_t type, const char *name)
 {
 	uint64_t values = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+	uint32_t i = 0, block;
 
-	if (type != OG_F32 && type != OG_F16 && type != 8 && type != 30)
-		return bad(p, "tensor %s has type %u; F32, F16, BF16 and Q8_0 are supported", name,
-			type);
-	t->type = type == 8 ? OG_Q8_0 : type == 30 ? OG_BF16 : (enum og_dtype)type;
-	if (t->dims[0] % dtypes[t->type].values != 0)
+	while (i < OG_DTYPES && type_numbers[i] != type)
+		i++;
+	if (i == OG_DTYPES)
+		return bad(p,
+			"tensor %s has type %u; F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K "
+			"are "
+			"supported",
+			name, type);
+	t->type = (enum og_dtype)i;
+	block = og_dtype_values(t->type);
+	if (t->dims[0] % block != 0)
 		return bad(p, "tensor %s: rows of %" PRIu64 " values are not whole %s blocks", name,
-			t->dims[0], dtypes[t->type].name);
+			t->dims[0], og_dtype_name(t->type));
 	if (__builtin_mul_overflow(
-		    values / dtypes[t->type].values, dtypes[t->type].bytes, &t->size_bytes) ||
+		    values / block, og_dtype_bytes(t->type, block), &t->size_bytes) ||
 		t->size_bytes > p->file_bytes)
 		return bad(p, "tensor %s is larger than the file", name);
 	return 0;

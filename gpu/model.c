@@ -1,7 +1,5 @@
 #include "gpu/model.h"
 
-#include "gpu/half.h"
-
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -376,34 +374,7 @@ void og_model_close(struct og_model *m)
 	free(m);
 }
 
-static void q8_0_row(const uint8_t *p, uint32_t n, float *out)
-{
-	for (uint32_t i = 0; i < n; i += OG_Q8_0_VALUES, p += OG_Q8_0_BYTES) {
-		float scale = og_f16_to_f32(og_load_le16(p));
-
-		for (uint32_t j = 0; j < OG_Q8_0_VALUES; j++)
-			out[i + j] = scale * (int8_t)p[2 + j];
-	}
-}
-
 void og_weight_row(const struct og_weight *w, uint32_t row, float *out)
 {
-	const uint8_t *p = w->data + row * w->row_bytes;
-
-	switch (w->type) {
-	case OG_F32:
-		memcpy(out, p, w->row_bytes);
-		break;
-	case OG_F16:
-		for (uint32_t i = 0; i < w->n_in; i++)
-			out[i] = og_f16_to_f32(og_load_le16(p + 2 * (size_t)i));
-		break;
-	case OG_BF16:
-		for (uint32_t i = 0; i < w->n_in; i++)
-			out[i] = og_bf16_to_f32(og_load_le16(p + 2 * (size_t)i));
-		break;
-	default:
-		q8_0_row(p, w->n_in, out);
-		break;
-	}
+	og_dequantize(w->type, w->data + row * w->row_bytes, w->n_in, out);
 }

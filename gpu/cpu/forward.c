@@ -40,7 +40,7 @@ struct cpu {
 	float *q, *key, *value;     /* (rows, heads * head_dim) */
 	float *gate, *up;           /* (rows, ff_width) */
 	struct og_activations act;  /* input of the next products */
-	float *act_x, *act_scale;
+	float *act_x, *act_scale, *act_sum;
 	int16_t *act_q;
 
 	/* The loop in progress. */
@@ -51,7 +51,7 @@ struct cpu {
 	uint32_t nb_parts;
 	const float *norm; /* weights for the next norm */
 	bool add_delta;    /* x += delta first */
-	bool quantize;     /* some weight of the next products is Q8_0 */
+	bool quantize;     /* some weight of the next products comes in blocks */
 };
 
 static void multiply_item(void *arg, uint32_t item)
@@ -97,17 +97,17 @@ static void multiply_parts(struct cpu *c)
 
 static bool wants_integers(const struct og_weight *w)
 {
-	return w->type == OG_Q8_0;
+	return og_dtype_values(w->type) > 1;
 }
 
 /* Make row `i` of act_x, n values, ready for the products. */
 static void quantize_row(struct cpu *c, uint32_t i)
 {
-	size_t n = c->act.n;
+	size_t n = c->act.n, blocks = n / OG_ACT_BLOCK;
 
 	if (c->quantize)
-		c->k->quantize(c->act_x + i * n, c->act_q + i * n,
-			c->act_scale + i * (n / OG_ACT_BLOCK), (uint32_t)n);
+		c->k->quantize(c->act_x + i * n, c->act_q + i * n, c->act_scale + i * blocks,
+			c->act_sum + i * blocks, (uint32_t)n);
 }
 
 static void norm_row(void *arg, uint32_t i)
@@ -376,6 +376,7 @@ static size_t carve_all(struct cpu *c, size_t rows, float *block)
 	c->up = carve(&at, rows * hp->ff_width);
 	c->act_x = carve(&at, rows * act_width);
 	c->act_scale = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
+	c->act_sum = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
 	return at.used;
 }
 
@@ -390,7 +391,7 @@ static int make_scratch(struct cpu *c, size_t rows)
 	if (!c->scratch || !c->act_q)
 		return -ENOMEM;
 	carve_all(c, rows, c->scratch);
-	c->act = (struct og_activations){c->act_x, c->act_q, c->act_scale, hp->width};
+	c->act = (struct og_activations){c->act_x, c->act_q, c->act_scale, c->act_sum, hp->width};
 	for (uint32_t j = 0; j < hp->rope_dims / 2; j++) {
 		float factor = c->model->rope_factors ? c->model->rope_factors[j] : 1.0f;
 

@@ -310,7 +310,7 @@ static void type_unknown(struct og_gw *w)
 
 static void type_not_supported(struct og_gw *w)
 {
-	one_tensor(w, 1, (uint64_t[]){32}, 2, 0, 64); /* Q4_0 */
+	one_tensor(w, 1, (uint64_t[]){32}, 3, 0, 64); /* Q4_1 */
 }
 
 static void part_of_a_block(struct og_gw *w)
@@ -404,7 +404,7 @@ static const struct {
 	{size_wraps, "larger than the file"},
 	{larger_than_the_file, "larger than the file"},
 	{type_unknown, "type 99"},
-	{type_not_supported, "type 2"},
+	{type_not_supported, "type 3"},
 	{part_of_a_block, "whole Q8_0 blocks"},
 	{not_aligned, "not aligned"},
 	{offset_beyond_the_file, "beyond the end"},
