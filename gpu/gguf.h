@@ -13,6 +13,7 @@
  */
 #pragma once
 #include "base/bytes.h"
+#include "gpu/text.h"
 
 enum {
 	OG_GGUF_DIMS_MAX = 4,
@@ -47,11 +48,6 @@ enum og_gguf_kind {
 enum og_dtype { OG_F32, OG_F16, OG_Q8_0, OG_BF16, OG_DTYPES };
 
 enum { OG_Q8_0_VALUES = 32, OG_Q8_0_BYTES = 34 }; /* an fp16 scale, then 32 signed bytes */
-
-struct og_text {
-	const char *data; /* not NUL-terminated */
-	uint32_t len_bytes;
-};
 
 struct og_gguf_kv {
 	struct og_text key;
@@ -112,8 +108,3 @@ struct og_text og_gguf_next_string(struct og_reader *r);
 /* Bytes of `n` values of `type`; n must be a multiple of the block (32 for Q8_0, otherwise 1). */
 uint64_t og_dtype_bytes(enum og_dtype type, uint64_t n);
 const char *og_dtype_name(enum og_dtype type);
-
-static inline bool og_text_is(struct og_text t, const char *s)
-{
-	return t.len_bytes == strlen(s) && memcmp(t.data, s, t.len_bytes) == 0;
-}
