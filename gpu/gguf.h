@@ -14,6 +14,7 @@
 #pragma once
 #include "base/bytes.h"
 #include "gpu/dtype.h"
+#include "gpu/text.h"
 
 enum {
 	OG_GGUF_DIMS_MAX = 4,
@@ -42,11 +43,6 @@ enum og_gguf_kind {
 	OG_GGUF_I64,
 	OG_GGUF_F64,
 	OG_GGUF_KINDS,
-};
-
-struct og_text {
-	const char *data; /* not NUL-terminated */
-	uint32_t len_bytes;
 };
 
 struct og_gguf_kv {
@@ -104,8 +100,3 @@ int og_gguf_array(const struct og_gguf *g, const char *key, enum og_gguf_kind it
 /* Walk the strings of an array: start with the array's bytes, then call once per item. */
 struct og_reader og_gguf_strings(const struct og_gguf_kv *array);
 struct og_text og_gguf_next_string(struct og_reader *r);
-
-static inline bool og_text_is(struct og_text t, const char *s)
-{
-	return t.len_bytes == strlen(s) && memcmp(t.data, s, t.len_bytes) == 0;
-}
