@@ -51,6 +51,12 @@ void og_sequence_add_text(struct og_engine *e, struct og_sequence *s, struct og_
 		og_sequence_finish(s, OG_FINISH_LENGTH);
 }
 
+static void drop_pages(struct og_engine *e, struct og_sequence *s)
+{
+	while (s->nb_pages > 0)
+		og_kv_pool_put(&e->kv, og_sequence_pages(e, s)[--s->nb_pages]);
+}
+
 /* The one place where a request ends. */
 static struct og_infer_event *close_sequence(struct og_engine *e, struct og_sequence *s)
 {
@@ -62,6 +68,7 @@ static struct og_infer_event *close_sequence(struct og_engine *e, struct og_sequ
 	og_infer_request_free(s->req);
 	s->req = NULL;
 	if (s->slot != NO_SLOT) {
+		drop_pages(e, s);
 		e->free_slots[e->nb_free_slots++] = s->slot;
 		move(s, &e->running, &e->free);
 		e->stats.running--;
@@ -249,7 +256,7 @@ static void start_sequence(struct og_engine *e, struct og_sequence *s)
 	uint32_t room = e->backend_kind == OG_BACKEND_ECHO ? UINT32_MAX : e->context - s->nb_prompt;
 
 	s->sampled_max = params->max_tokens > 0 ? OG_MIN(params->max_tokens, room) : room;
-	s->nb_cached = s->nb_sampled = s->echo_at = 0;
+	s->nb_cached = s->nb_pages = s->nb_sampled = s->echo_at = 0;
 	s->slot = NO_SLOT;
 	s->credits = s->req->credits;
 	s->is_finished = false;
@@ -355,20 +362,30 @@ static uint32_t count_processors(void)
 	return (uint32_t)OG_MAX(CPU_COUNT(&set), 1);
 }
 
-/* As many slots as were asked for and as the cache memory holds. */
-static int choose_slots(
+/* As many pages as the cache memory holds, or as the slots can use. */
+static int choose_pages(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	uint64_t slot_bytes = og_kv_slot_bytes(&e->model->hp, e->context);
-	uint64_t fitting = opts->kv_memory_bytes ? opts->kv_memory_bytes / slot_bytes : UINT64_MAX;
+	uint64_t page_bytes = og_kv_page_bytes(&e->model->hp), nb_pages;
 
-	e->nb_slots = (uint32_t)OG_MIN((uint64_t)e->nb_slots, fitting);
-	if (e->nb_slots > 0)
+	e->table_pages = (e->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS;
+	nb_pages = (uint64_t)e->nb_slots * e->table_pages;
+	if (opts->kv_memory_bytes)
+		nb_pages = OG_MIN(nb_pages, opts->kv_memory_bytes / page_bytes);
+	if (nb_pages < e->table_pages || nb_pages > UINT32_MAX) {
+		snprintf(err, err_bytes,
+			"the KV cache of one sequence of %u tokens takes %llu bytes; %llu are "
+			"allowed",
+			e->context, (unsigned long long)(e->table_pages * page_bytes),
+			(unsigned long long)opts->kv_memory_bytes);
+		return -ENOMEM;
+	}
+	e->nb_slots = (uint32_t)(nb_pages / e->table_pages);
+	e->tables = calloc((size_t)e->nb_slots * e->table_pages, sizeof(*e->tables));
+	if (e->tables && og_kv_pool_init(&e->kv, e->nb_slots * e->table_pages) == 0)
 		return 0;
-	snprintf(err, err_bytes,
-		"the KV cache of one sequence of %u tokens takes %llu bytes; %llu are allowed",
-		e->context, (unsigned long long)slot_bytes,
-		(unsigned long long)opts->kv_memory_bytes);
+	snprintf(err, err_bytes, "no memory for the tables of %llu pages of KV cache",
+		(unsigned long long)nb_pages);
 	return -ENOMEM;
 }
 
@@ -377,8 +394,7 @@ static int start_backend(
 {
 	struct og_backend_opts b = {
 		.model = e->model,
-		.context = e->context,
-		.nb_slots = e->nb_slots,
+		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = opts->threads ? opts->threads : count_processors(),
 	};
@@ -422,7 +438,7 @@ static int load_model(
 	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
 			   (uint64_t)(end.tv_nsec - start.tv_nsec);
 	e->context = OG_MIN(e->context, e->model->hp.context);
-	return choose_slots(e, opts, err, err_bytes);
+	return choose_pages(e, opts, err, err_bytes);
 }
 
 static int make_sequences(struct og_engine *e, uint32_t queue)
@@ -439,7 +455,7 @@ static int make_sequences(struct og_engine *e, uint32_t queue)
 		e->sequences[i].tokens = e->token_store + (size_t)i * e->context;
 		TAILQ_INSERT_TAIL(&e->free, &e->sequences[i], link);
 	}
-	e->stats.kv_tokens_total = e->model ? (uint64_t)e->nb_slots * e->context : 0;
+	e->stats.kv_tokens_total = (uint64_t)e->kv.nb_pages * OG_KV_PAGE_TOKENS;
 	return og_event_queue_init(
 		&e->events, e->nb_sequences * (1 + EVENTS_PER_SEQUENCE) + EVENTS_SPARE);
 }
@@ -508,6 +524,8 @@ void og_engine_destroy(struct og_engine *e)
 	free(e->sequences);
 	free(e->token_store);
 	free(e->free_slots);
+	free(e->tables);
+	og_kv_pool_fini(&e->kv);
 	free(e->rows);
 	free(e->logits);
 	free(e->sampler_scratch);

@@ -7,7 +7,7 @@
 #include "gpu/chat.h"
 #include "gpu/engine.h"
 #include "gpu/event_queue.h"
-#include "gpu/kv_cache.h"
+#include "gpu/kv_pool.h"
 #include "gpu/sampler.h"
 #include "gpu/text_out.h"
 
@@ -28,7 +28,8 @@ struct og_sequence {
 	uint32_t nb_cached; /* tokens whose keys and values are in the cache */
 	uint32_t nb_sampled;
 	uint32_t sampled_max;
-	uint32_t slot; /* of the KV cache, while running */
+	uint32_t slot;     /* which block table, while running */
+	uint32_t nb_pages; /* in it */
 	uint32_t credits;
 	uint32_t echo_at; /* bytes of the echo already sent */
 	bool is_finished; /* nothing more is computed; text may remain to be sent */
@@ -53,6 +54,9 @@ struct og_engine {
 	uint32_t nb_slots;
 	uint32_t *free_slots;
 	uint32_t nb_free_slots;
+	struct og_kv_pool kv;
+	uint32_t *tables; /* (slots, table_pages): the block tables */
+	uint32_t table_pages;
 
 	struct og_sequence *sequences;
 	uint32_t nb_sequences;
@@ -65,6 +69,11 @@ struct og_engine {
 	struct og_sampler_item *sampler_scratch;
 	struct og_engine_stats stats;
 };
+
+static inline uint32_t *og_sequence_pages(const struct og_engine *e, const struct og_sequence *s)
+{
+	return e->tables + (size_t)s->slot * e->table_pages;
+}
 
 /* One step of the running sequences, none of which is finished with text to send. */
 bool og_engine_step_model(struct og_engine *e);

@@ -20,9 +20,20 @@ static uint32_t tokens_left(const struct og_sequence *s)
 	return s->nb_tokens - s->nb_cached;
 }
 
+/* Pages for the next n tokens of the sequence: there is one for each position of each slot. */
+static void add_pages(struct og_engine *e, struct og_sequence *s, uint32_t n)
+{
+	while ((uint64_t)s->nb_pages * OG_KV_PAGE_TOKENS < s->nb_cached + n) {
+		int ret = og_kv_pool_take(&e->kv, &og_sequence_pages(e, s)[s->nb_pages++]);
+
+		OG_ASSERT(ret == 0);
+	}
+}
+
 /* Take the next n tokens of the sequence into the batch. The last one of all yields logits. */
 static uint32_t add_rows(struct og_engine *e, uint32_t at, struct og_sequence *s, uint32_t n)
 {
+	add_pages(e, s, n);
 	s->nb_rows = n;
 	s->samples = n == tokens_left(s);
 	for (uint32_t i = 0; i < n; i++)
@@ -121,7 +132,10 @@ static void fail_all(struct og_engine *e)
 
 bool og_engine_step_model(struct og_engine *e)
 {
-	struct og_batch batch = {.rows = e->rows, .logits = e->logits};
+	struct og_batch batch = {.rows = e->rows,
+		.tables = e->tables,
+		.table_pages = e->table_pages,
+		.logits = e->logits};
 	const float *logits = e->logits;
 	uint64_t start_ns = now_ns();
 	int ret;
