@@ -13,11 +13,9 @@
  */
 #pragma once
 #include "base/bytes.h"
-#include "gpu/dtype.h"
-#include "gpu/text.h"
+#include "gpu/tensor.h"
 
 enum {
-	OG_GGUF_DIMS_MAX = 4,
 	OG_GGUF_NAME_MAX_BYTES = 64,
 	OG_GGUF_STRING_MAX_BYTES = 64 * 1024,
 	OG_GGUF_KV_MAX = 64 * 1024,
@@ -54,22 +52,13 @@ struct og_gguf_kv {
 	uint64_t value_bytes;
 };
 
-struct og_gguf_tensor {
-	struct og_text name;
-	enum og_dtype type;
-	uint32_t nb_dims;
-	uint64_t dims[OG_GGUF_DIMS_MAX]; /* 1 beyond nb_dims */
-	uint64_t offset;                 /* in the file */
-	uint64_t size_bytes;
-};
-
 struct og_gguf {
 	uint32_t nb_kvs;
 	uint32_t nb_tensors;
 	uint64_t data_offset; /* in the file: where tensor data starts */
 	uint64_t data_end;    /* in the file: one past the last byte of any tensor */
 	struct og_gguf_kv *kvs;
-	struct og_gguf_tensor *tensors; /* in order of their names */
+	struct og_tensor *tensors; /* in order of their names */
 };
 
 /*
@@ -83,7 +72,6 @@ void og_gguf_fini(struct og_gguf *g);
 
 /* NULL if absent. */
 const struct og_gguf_kv *og_gguf_find(const struct og_gguf *g, const char *key);
-const struct og_gguf_tensor *og_gguf_find_tensor(const struct og_gguf *g, const char *name);
 
 /*
  * Typed reads. Return 0, -ENOENT if the key is absent, or -EBADMSG if its value has another type or

@@ -396,19 +396,36 @@ static vf silu(vf x)
 	return x / (vf_exp(-x) + 1.0f);
 }
 
-static void swiglu(float *gate, const float *up, uint32_t n)
+/* 0.5 x (1 + tanh(u)) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3) */
+static vf gelu_tanh(vf x)
+{
+	return x / (vf_exp(-1.59576912f * (x + 0.044715f * x * x * x)) + 1.0f);
+}
+
+static inline __attribute__((always_inline)) void gated(
+	float *gate, const float *up, uint32_t n, vf (*act)(vf x))
 {
 	uint32_t i = 0;
 
 	for (; i + LANES <= n; i += LANES)
-		vf_store(gate + i, silu(vf_load(gate + i)) * vf_load(up + i));
+		vf_store(gate + i, act(vf_load(gate + i)) * vf_load(up + i));
 	if (i < n) {
 		float lanes[LANES];
 
-		vf_store(lanes, silu(load_tail(gate + i, n - i)));
+		vf_store(lanes, act(load_tail(gate + i, n - i)));
 		for (uint32_t j = i; j < n; j++)
 			gate[j] = lanes[j - i] * up[j];
 	}
+}
+
+static void swiglu(float *gate, const float *up, uint32_t n)
+{
+	gated(gate, up, n, silu);
+}
+
+static void geglu(float *gate, const float *up, uint32_t n)
+{
+	gated(gate, up, n, gelu_tanh);
 }
 
 #define TABLE_OF(isa) OG_TABLE_NAME(isa)
@@ -437,4 +454,5 @@ const struct og_cpu_kernels TABLE_OF(OG_ISA) = {
 	.mix = mix,
 	.to_f16 = to_f16,
 	.swiglu = swiglu,
+	.geglu = geglu,
 };

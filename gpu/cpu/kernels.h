@@ -48,6 +48,8 @@ struct og_cpu_kernels {
 	void (*to_f16)(uint16_t *out, const float *x, uint32_t n);
 	/* gate = silu(gate) * up */
 	void (*swiglu)(float *gate, const float *up, uint32_t n);
+	/* gate = gelu(gate) * up, by the tanh approximation */
+	void (*geglu)(float *gate, const float *up, uint32_t n);
 };
 
 /* NULL: the best that this processor runs. Returns NULL for a name that is unknown or cannot run. */

@@ -23,7 +23,7 @@ Test(gguf, reads_keys_and_tensors)
 {
 	struct og_gw_model m = og_gw_small();
 	struct og_gw w = og_gw_model_file(&m);
-	const struct og_gguf_tensor *t;
+	const struct og_tensor *t;
 	const struct og_gguf_kv *tokens;
 	struct og_text text;
 	struct og_gguf g;
@@ -39,13 +39,13 @@ Test(gguf, reads_keys_and_tensors)
 	cr_expect(og_text_is(text, "llama"));
 	cr_assert_eq(og_gguf_array(&g, "tokenizer.ggml.tokens", OG_GGUF_STRING, &tokens), 0);
 	cr_expect_eq(tokens->count, m.vocab);
-	t = og_gguf_find_tensor(&g, "blk.1.ffn_down.weight");
+	t = og_tensor_find(g.tensors, g.nb_tensors, "blk.1.ffn_down.weight");
 	cr_assert_not_null(t);
 	cr_expect_eq(t->dims[0], m.ff);
 	cr_expect_eq(t->dims[1], m.width);
 	cr_expect_eq(t->size_bytes, 4u * m.ff * m.width);
 	cr_expect_eq(g.data_end, w.len);
-	cr_expect_null(og_gguf_find_tensor(&g, "blk.2.ffn_down.weight"));
+	cr_expect_null(og_tensor_find(g.tensors, g.nb_tensors, "blk.2.ffn_down.weight"));
 	og_gguf_fini(&g);
 	og_gw_fini(&w);
 }
