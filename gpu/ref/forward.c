@@ -167,6 +167,20 @@ static void feed_forward(struct ref *f, uint32_t layer)
 
 int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
 {
+	return og_ref_forward_layers(m, tokens, count, logits, NULL);
+}
+
+static void keep(const struct ref *f, float *stream, uint32_t layer, uint32_t pos)
+{
+	uint32_t n = f->m->hp.width;
+
+	if (stream)
+		memcpy(stream + ((size_t)layer * f->count + pos) * n, f->x, n * sizeof(float));
+}
+
+int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint32_t count,
+	float *logits, float *stream)
+{
 	const struct og_hparams *hp = &m->hp;
 	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
 	size_t cache = (size_t)hp->nb_layers * count * hp->nb_kv_heads * hp->head_dim;
@@ -192,9 +206,11 @@ int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t co
 		og_weight_row(&m->embedding, tokens[pos], f.x);
 		for (uint32_t i = 0; i < hp->width; i++)
 			f.x[i] *= hp->embed_scale;
+		keep(&f, stream, 0, pos);
 		for (uint32_t layer = 0; layer < hp->nb_layers; layer++) {
 			attention(&f, layer, pos);
 			feed_forward(&f, layer);
+			keep(&f, stream, layer + 1, pos);
 		}
 		rms_norm(f.h, f.x, m->output_norm, hp->width, hp->norm_eps);
 		matvec(&f, logits + (size_t)pos * hp->vocab, &m->output, f.h);
