@@ -165,6 +165,8 @@ static inline void og_mw_enlarge(struct og_mw *m)
 	m->rope_dims = m->rope_dims == m->head_dim ? 64 : 48;
 	m->head_dim = 64;
 	m->context = 512;
+	if (m->original_context > 100) /* the one with short factors */
+		m->original_context = 4096;
 }
 
 /* One weight: both names, its shape in the folder's order, how it is filled. */
