@@ -23,8 +23,10 @@ static int fill_vectors(struct og_model *m, uint32_t from_stage, uint32_t to_sta
 			continue;
 		og_dequantize(v->type, v->from, v->n, v->out);
 		for (uint32_t i = 0; i < v->n; i++) {
-			if (v->positive && !(v->out[i] > 0))
+			if (v->positive && !(v->out[i] > 0)) {
+				m->bad_tensor = v->positive;
 				return -EBADMSG;
+			}
 			v->out[i] += v->add;
 		}
 	}
@@ -46,7 +48,12 @@ static int load(struct og_model *m, char *err, size_t err_bytes)
 	struct og_load_plan plan = {m->files, m->nb_files, m->pieces, m->nb_pieces,
 		m->hp.nb_layers + 2, stages_arrived, m};
 
-	return og_load_run(&plan, &m->load_opts, m->progress, err, err_bytes);
+	int ret = og_load_run(&plan, &m->load_opts, m->progress, err, err_bytes);
+
+	if (ret < 0 && m->bad_tensor)
+		snprintf(err, err_bytes, "%s: tensor %s holds what is no positive number",
+			m->names[0], m->bad_tensor);
+	return ret;
 }
 
 static void *load_thread(void *arg)

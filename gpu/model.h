@@ -68,6 +68,7 @@ struct og_model {
 	struct og_load_piece *pieces;
 	uint32_t nb_pieces;
 	struct og_model_vector *vectors;
+	const char *bad_tensor; /* whose values are refused */
 	/* The background load. */
 	pthread_t thread;
 	bool has_thread;

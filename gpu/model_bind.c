@@ -175,7 +175,7 @@ static struct og_weight bind_matrix(
 
 /* `out` NULL: a place of its own. */
 static float *bind_values(struct binder *b, const struct og_tensor *t, uint32_t n, float *out,
-	float add, bool positive)
+	float add, const char *positive)
 {
 	struct og_model_vector *v;
 
@@ -208,7 +208,7 @@ static const float *bind_vector(struct binder *b, uint32_t layer, enum part part
 {
 	const struct og_tensor *t = find(b, layer, part);
 
-	return t ? bind_values(b, t, n, NULL, 0, false) : NULL;
+	return t ? bind_values(b, t, n, NULL, 0, NULL) : NULL;
 }
 
 static const float *bind_norm(struct binder *b, uint32_t layer, enum part part, uint32_t n)
@@ -219,7 +219,7 @@ static const float *bind_norm(struct binder *b, uint32_t layer, enum part part, 
 		missing(b);
 		return NULL;
 	}
-	return bind_values(b, t, n, NULL, b->m->hp.norm_add, false);
+	return bind_values(b, t, n, NULL, b->m->hp.norm_add, NULL);
 }
 
 static void bind_attention(struct binder *b, struct og_layer *l, uint32_t i)
@@ -282,11 +282,13 @@ static void bind_factors(struct binder *b)
 		const struct og_tensor *beyond = find(b, 0, ROPE_LONG), *factors;
 
 		if (beyond)
-			(void)bind_values(b, beyond, hp->rope_dims / 2, r->long_factors, 0, true);
+			(void)bind_values(b, beyond, hp->rope_dims / 2, r->long_factors, 0,
+				names[ROPE_LONG][0]);
 		r->has_long |= beyond != NULL;
 		factors = beyond ? find(b, 0, ROPE_SHORT) : find(b, 0, ROPE_FACTORS);
 		if (factors)
-			(void)bind_values(b, factors, hp->rope_dims / 2, r->factors, 0, true);
+			(void)bind_values(b, factors, hp->rope_dims / 2, r->factors, 0,
+				names[beyond ? ROPE_SHORT : ROPE_FACTORS][0]);
 	}
 }
 

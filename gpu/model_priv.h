@@ -15,8 +15,9 @@ struct og_model_vector {
 	uint32_t stage;
 	uint32_t n;
 	float add;
-	bool positive; /* anything else would poison every position */
-	float *out;    /* `values`, or a place in the hparams */
+	const char
+		*positive; /* its name, where anything else would poison every position; or NULL */
+	float *out;        /* `values`, or a place in the hparams */
 	float values[];
 };
 

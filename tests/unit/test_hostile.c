@@ -159,9 +159,10 @@ static const struct gguf_kind gguf_kinds[] = {
 		"tensor token_embd.weight is missing"},
 	{"rope-factors-of-other-length", DIM_0, "rope_freqs.weight", 7,
 		"rope_freqs.weight is 7 x 1"},
-	{"rope-factors-zero", VALUES, "rope_freqs.weight", 0, NULL},
-	{"rope-factors-nan", VALUES, "rope_freqs.weight", NAN_BITS, NULL},
-	{"rope-factors-negative", VALUES, "rope_freqs.weight", MINUS_BITS, NULL},
+	{"rope-factors-zero", VALUES, "rope_freqs.weight", 0, "rope_freqs.weight holds"},
+	{"rope-factors-nan", VALUES, "rope_freqs.weight", NAN_BITS, "rope_freqs.weight holds"},
+	{"rope-factors-negative", VALUES, "rope_freqs.weight", MINUS_BITS,
+		"rope_freqs.weight holds"},
 	/* Files that end too early. */
 	{"file-empty", KEEP, "", 0, "ends inside"},
 	{"file-of-magic-only", KEEP, "", 4, "ends inside"},
