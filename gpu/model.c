@@ -7,12 +7,12 @@
 
 static void publish(struct og_model *m, uint32_t stages_ready, int ret)
 {
-	pthread_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->thread->lock);
 	m->load_ret = ret;
 	/* pairs with the acquire in og_model_wait() */
 	__atomic_store_n(&m->stages_ready, stages_ready, __ATOMIC_RELEASE);
-	pthread_cond_broadcast(&m->changed);
-	pthread_mutex_unlock(&m->lock);
+	pthread_cond_broadcast(&m->thread->changed);
+	pthread_mutex_unlock(&m->thread->lock);
 }
 
 /* The vectors whose bytes have just arrived, as plain floats. */
@@ -70,11 +70,11 @@ int og_model_wait_slow(struct og_model *m, uint32_t stage)
 {
 	int ret;
 
-	pthread_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->thread->lock);
 	while (m->stages_ready <= stage && m->load_ret == 0)
-		pthread_cond_wait(&m->changed, &m->lock);
+		pthread_cond_wait(&m->thread->changed, &m->thread->lock);
 	ret = m->stages_ready > stage ? 0 : m->load_ret;
-	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->thread->lock);
 	return ret;
 }
 
@@ -90,8 +90,13 @@ static int create(
 
 	if (!m)
 		return -ENOMEM;
-	pthread_mutex_init(&m->lock, NULL);
-	pthread_cond_init(&m->changed, NULL);
+	m->thread = calloc(1, sizeof(*m->thread));
+	if (!m->thread) {
+		free(m);
+		return -ENOMEM;
+	}
+	pthread_mutex_init(&m->thread->lock, NULL);
+	pthread_cond_init(&m->thread->changed, NULL);
 	if (opts)
 		m->load_opts = *opts;
 	m->progress = progress;
@@ -146,8 +151,8 @@ int og_model_open_background(struct og_model **out, const char *path,
 	m->load_opts.stop = &m->stop;
 	ret = open_headers(m, path, err, err_bytes);
 	if (ret == 0) {
-		ret = -pthread_create(&m->thread, NULL, load_thread, m);
-		m->has_thread = ret == 0;
+		ret = -pthread_create(&m->thread->id, NULL, load_thread, m);
+		m->thread->is_running = ret == 0;
 	}
 	if (ret < 0) {
 		og_model_close(m);
@@ -159,9 +164,9 @@ int og_model_open_background(struct og_model **out, const char *path,
 
 void og_model_close(struct og_model *m)
 {
-	if (m->has_thread) {
+	if (m->thread->is_running) {
 		__atomic_store_n(&m->stop, true, __ATOMIC_RELAXED);
-		pthread_join(m->thread, NULL);
+		pthread_join(m->thread->id, NULL);
 	}
 	for (uint32_t i = 0; i < m->nb_files; i++) {
 		og_file_close(&m->files[i].file);
@@ -184,8 +189,9 @@ void og_model_close(struct og_model *m)
 	free(m->own_tensors);
 	free(m->layers);
 	free(m->pieces);
-	pthread_cond_destroy(&m->changed);
-	pthread_mutex_destroy(&m->lock);
+	pthread_cond_destroy(&m->thread->changed);
+	pthread_mutex_destroy(&m->thread->lock);
+	free(m->thread);
 	free(m);
 }
 

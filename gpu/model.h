@@ -15,8 +15,6 @@
 #include "gpu/hparams.h"
 #include "gpu/loader.h"
 
-#include <pthread.h>
-
 enum {
 	OG_MODEL_FILES_MAX = 1024,
 	OG_MODEL_TENSORS_MAX = 64 * 1024,
@@ -44,6 +42,7 @@ struct og_layer {
 };
 
 struct og_model_vector;
+struct og_model_thread;
 
 struct og_model {
 	struct og_hparams hp;
@@ -70,11 +69,8 @@ struct og_model {
 	struct og_model_vector *vectors;
 	const char *bad_tensor; /* whose values are refused */
 	/* The background load. */
-	pthread_t thread;
-	bool has_thread;
+	struct og_model_thread *thread;
 	bool stop;
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
 	uint32_t stages_ready; /* released by the loading thread */
 	int load_ret;
 	char load_err[256];

@@ -7,6 +7,8 @@
 #include "gpu/model.h"
 #include "gpu/safetensors.h"
 
+#include <pthread.h>
+
 /* A vector of the model in plain floats, filled when its stage has arrived. */
 struct og_model_vector {
 	struct og_model_vector *next;
@@ -19,6 +21,14 @@ struct og_model_vector {
 		*positive; /* its name, where anything else would poison every position; or NULL */
 	float *out;        /* `values`, or a place in the hparams */
 	float values[];
+};
+
+/* Who loads, and how others wait for it. */
+struct og_model_thread {
+	pthread_t id;
+	bool is_running;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
 };
 
 /* Open the files, read their headers and shape. Fill hp, tensors and files; arenas are made. */

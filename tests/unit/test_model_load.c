@@ -6,6 +6,7 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 
 enum { TOKENS = 20, CHUNK_BYTES = 4096 };
 
