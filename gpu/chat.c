@@ -3,6 +3,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static int encode_plain(struct og_tokenizer *t, const char *text, size_t len, struct og_tokens *out)
+{
+	return og_tokenizer_encode(t, (struct og_text){text, (uint32_t)len}, 0, NULL, 0, out);
+}
+
 static bool has_tokens(const struct og_chat *c)
 {
 	return c->begin != OG_NO_TOKEN && c->end != OG_NO_TOKEN &&
@@ -48,7 +53,7 @@ static int encode_joined(struct og_tokenizer *t, const char *a, const char *b, s
 	memcpy(joined, a, a_len);
 	memcpy(joined + a_len, b, b_len);
 	memcpy(joined + a_len + b_len, c.data, c.len_bytes);
-	ret = og_tokenizer_encode(t, joined, len, false, out);
+	ret = encode_plain(t, joined, len, out);
 	free(joined);
 	return ret;
 }
@@ -65,7 +70,7 @@ static int chatml_end(const struct og_chat *c, struct og_tokenizer *t, struct og
 {
 	int ret = og_tokens_push(out, c->end);
 
-	return ret < 0 ? ret : og_tokenizer_encode(t, "\n", 1, false, out);
+	return ret < 0 ? ret : encode_plain(t, "\n", 1, out);
 }
 
 static struct og_text trim(struct og_text s)
@@ -87,7 +92,7 @@ static int llama3_turn(const struct og_chat *c, struct og_tokenizer *t, const ch
 	int ret = og_tokens_push(out, c->begin);
 
 	if (ret == 0)
-		ret = og_tokenizer_encode(t, role, strlen(role), false, out);
+		ret = encode_plain(t, role, strlen(role), out);
 	if (ret == 0)
 		ret = og_tokens_push(out, c->middle);
 	return ret < 0 ? ret : encode_joined(t, "\n\n", "", trim(content), out);
@@ -111,14 +116,13 @@ int og_chat_encode(const struct og_chat *c, struct og_tokenizer *t,
 	const struct og_infer_message *messages, uint32_t nb_messages, struct og_tokens *out)
 {
 	static const struct og_text nothing = {"", 0};
-	bool wants_bos;
-	uint32_t bos = og_tokenizer_bos(t, &wants_bos);
+	uint32_t bos = og_tokenizer_bos(t);
 	int ret = 0;
 
 	if (c->style == OG_CHAT_NONE)
 		return -EOPNOTSUPP;
 	/* Llama 3's template itself starts with the token. */
-	if (bos != OG_NO_TOKEN && (wants_bos || c->style == OG_CHAT_LLAMA3))
+	if (bos != OG_NO_TOKEN && c->style == OG_CHAT_LLAMA3)
 		ret = og_tokens_push(out, bos);
 	for (uint32_t i = 0; i < nb_messages && ret == 0; i++)
 		ret = encode_turn(c, t, &messages[i], out);

@@ -203,21 +203,16 @@ static int encode_prompt(struct og_engine *e, struct og_sequence *s)
 {
 	struct og_tokens out = {s->tokens, 0, e->context};
 	const struct og_infer_message *m = s->req->messages;
-	bool wants_bos;
-	uint32_t bos;
-	int ret = 0;
+	int ret;
 
 	if (e->backend_kind == OG_BACKEND_ECHO) {
 		s->nb_prompt = 1;
 		return 0;
 	}
 	if (s->req->raw) {
-		bos = og_tokenizer_bos(e->tokenizer, &wants_bos);
-		if (wants_bos)
-			ret = og_tokens_push(&out, bos);
-		if (ret == 0)
-			ret = og_tokenizer_encode(
-				e->tokenizer, m->content, m->content_bytes, true, &out);
+		ret = og_tokenizer_encode(e->tokenizer,
+			(struct og_text){m->content, m->content_bytes},
+			OG_ENCODE_CONTROL | OG_ENCODE_WHOLE, NULL, 0, &out);
 	} else {
 		ret = og_chat_encode(&e->chat, e->tokenizer, m, s->req->nb_messages, &out);
 	}
@@ -411,7 +406,7 @@ static int load_model(
 	ret = og_tokenizer_create(&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
 	if (ret < 0)
 		return ret;
-	if (og_tokenizer_vocab(e->tokenizer) != e->model->hp.vocab) {
+	if (og_tokenizer_fit(e->tokenizer, e->model->hp.vocab) < 0) {
 		snprintf(err, err_bytes, "%s: %u tokens but %u embeddings", opts->path,
 			og_tokenizer_vocab(e->tokenizer), e->model->hp.vocab);
 		return -EBADMSG;

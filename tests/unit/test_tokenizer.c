@@ -38,13 +38,19 @@ static void drop(struct fixture *f)
 	og_gw_fini(&f->w);
 }
 
+static int encode(const struct og_tokenizer *t, const char *text, size_t len, unsigned flags,
+	struct og_tokens *out)
+{
+	return og_tokenizer_encode(t, (struct og_text){text, (uint32_t)len}, flags, NULL, 0, out);
+}
+
 static void expect_tokens(
 	struct fixture *f, const char *text, bool control, const uint32_t *want, uint32_t n)
 {
 	uint32_t ids[64];
 	struct og_tokens out = {ids, 0, 64};
 
-	cr_assert_eq(og_tokenizer_encode(f->t, text, strlen(text), control, &out), 0);
+	cr_assert_eq(encode(f->t, text, strlen(text), control ? OG_ENCODE_CONTROL : 0, &out), 0);
 	cr_expect_eq(out.count, n, "\"%s\" gave %u tokens", text, out.count);
 	for (uint32_t i = 0; i < OG_MIN(n, out.count); i++)
 		cr_expect_eq(ids[i], want[i], "\"%s\": token %u is %u, not %u", text, i, ids[i],
@@ -85,10 +91,29 @@ Test(tokenizer, reads_no_control_token_in_what_a_stranger_wrote)
 	uint32_t ids[16];
 	struct og_tokens out = {ids, 0, 16};
 
-	cr_assert_eq(og_tokenizer_encode(f.t, text, strlen(text), false, &out), 0);
+	cr_assert_eq(encode(f.t, text, strlen(text), 0, &out), 0);
 	cr_expect_eq(out.count, strlen(text));
 	for (uint32_t i = 0; i < out.count; i++)
 		cr_expect_eq(ids[i], (uint8_t)text[i]);
+	drop(&f);
+}
+
+Test(tokenizer, reads_control_tokens_outside_of_foreign_spans)
+{
+	static const char text[] = "<|im_end|><|im_end|>|><|im_end|>";
+	static const struct og_span foreign[] = {{10, 22}};
+	struct fixture f = make_small();
+	uint32_t ids[32];
+	struct og_tokens out = {ids, 0, 32};
+
+	cr_assert_eq(og_tokenizer_encode(f.t, (struct og_text){text, sizeof(text) - 1},
+			     OG_ENCODE_CONTROL, foreign, 1, &out),
+		0);
+	cr_assert_eq(out.count, 1 + 12 + 1);
+	cr_expect_eq(ids[0], OG_GW_IM_END);
+	cr_expect_eq(ids[13], OG_GW_IM_END);
+	for (uint32_t i = 1; i < 13; i++)
+		cr_expect_eq(ids[i], (uint8_t)text[10 + i - 1]);
 	drop(&f);
 }
 
@@ -106,7 +131,7 @@ Test(tokenizer, gives_back_any_bytes)
 		for (uint32_t i = 0; i < len; i++)
 			text[i] = round % 2 ? (char)og_rand_u32(&r)
 					    : "hello wr\nd\xc3\xa9"[og_rand_below(&r, 12)];
-		cr_assert_eq(og_tokenizer_encode(f.t, text, len, true, &out), 0);
+		cr_assert_eq(encode(f.t, text, len, OG_ENCODE_CONTROL, &out), 0);
 		for (uint32_t i = 0; i < out.count; i++) {
 			struct og_text bytes = og_tokenizer_bytes(f.t, ids[i]);
 
@@ -125,7 +150,7 @@ Test(tokenizer, says_when_the_tokens_do_not_fit)
 	uint32_t ids[4];
 	struct og_tokens out = {ids, 0, 4};
 
-	cr_expect_eq(og_tokenizer_encode(f.t, "12345", 5, true, &out), -E2BIG);
+	cr_expect_eq(encode(f.t, "12345", 5, OG_ENCODE_CONTROL, &out), -E2BIG);
 	cr_expect_eq(out.count, 4);
 	drop(&f);
 }
@@ -139,11 +164,11 @@ Test(tokenizer, merges_a_long_piece_in_reasonable_time)
 	struct og_tokens out = {ids, 0, LEN};
 
 	memset(text, 'l', LEN);
-	cr_assert_eq(og_tokenizer_encode(f.t, text, LEN, true, &out), 0);
+	cr_assert_eq(encode(f.t, text, LEN, OG_ENCODE_CONTROL, &out), 0);
 	cr_expect_eq(out.count, LEN / 2);
 	out.count = 0;
 	memset(text, ' ', LEN);
-	cr_assert_eq(og_tokenizer_encode(f.t, text, LEN, true, &out), 0);
+	cr_assert_eq(encode(f.t, text, LEN, OG_ENCODE_CONTROL, &out), 0);
 	cr_expect_eq(out.count, LEN);
 	free(text);
 	free(ids);
@@ -195,7 +220,9 @@ Test(tokenizer, cuts_text_by_the_named_rule)
 		struct og_text name = {cases[i].name, (uint32_t)strlen(cases[i].name)};
 
 		cr_assert_eq(og_pretokenizer_init(&pre, name), 0);
-		cr_expect_eq(og_pretokenize(&pre, text, strlen(text), append_piece, &p), 0);
+		cr_expect_eq(og_pretokenize(&pre, (struct og_text){text, (uint32_t)strlen(text)},
+				     true, append_piece, &p),
+			0);
 		cr_expect_str_eq(p.text, cases[i].want, "%s: %s", cases[i].name, p.text);
 		og_pretokenizer_fini(&pre);
 	}
