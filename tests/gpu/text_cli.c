@@ -1,12 +1,15 @@
 /*
- * text_cli: tokenizers behind JSON lines, for tests that compare them with others.
+ * text_cli: tokenizers and chat templates behind JSON lines, for tests that compare them with others.
  *
  *   text_cli [MODEL] < requests        MODEL: a GGUF file or a folder with tokenizer.json
  *
  * {"encode": text, "control": bool, "whole": bool} -> {"ids": […]}
  * {"decode": ids}                                  -> {"text": …}
+ * {"render": template, "vars": {…}, "now": seconds}
+ *                                 -> {"text": …, "foreign": text with what came from vars as "\x01"}
  * Anything that fails                              -> {"error": …}
  */
+#include "gpu/jinja.h"
 #include "gpu/text_out.h"
 #include "gpu/tokenizer.h"
 
@@ -108,6 +111,50 @@ static json_t *decode(struct cli *c, json_t *ids)
 	return reply ? reply : error_object("not UTF-8");
 }
 
+static json_t *rendered(const struct og_jinja_output *out)
+{
+	char *marked = malloc(out->text.len_bytes + 1);
+	json_t *reply;
+
+	memcpy(marked, out->text.data, out->text.len_bytes);
+	for (uint32_t i = 0; i < out->nb_foreign; i++)
+		memset(marked + out->foreign[i].start, 1,
+			out->foreign[i].end - out->foreign[i].start);
+	reply = json_pack("{s:s%,s:s%}", "text", out->text.data, (size_t)out->text.len_bytes,
+		"foreign", marked, (size_t)out->text.len_bytes);
+	free(marked);
+	return reply ? reply : error_object("not UTF-8");
+}
+
+static json_t *render(json_t *request, const char *source, size_t len)
+{
+	char *vars = json_dumps(json_object_get(request, "vars"), JSON_ENCODE_ANY);
+	json_int_t now = json_integer_value(json_object_get(request, "now"));
+	struct og_jinja_run *run = NULL;
+	struct og_jinja_output out;
+	struct og_jinja *j = NULL;
+	struct og_json doc = {0};
+	char err[ERR_BYTES] = "";
+	json_t *reply;
+	int ret = og_json_init(
+		&doc, "vars", vars ? vars : "", vars ? strlen(vars) : 0, 1 << 20, err, sizeof(err));
+
+	if (ret == 0)
+		ret = og_jinja_compile(
+			&j, "template", (struct og_text){source, (uint32_t)len}, err, sizeof(err));
+	if (ret == 0)
+		ret = og_jinja_run_create(&run, now);
+	if (ret == 0)
+		ret = og_jinja_render(j, run, og_jinja_from_json(run, &doc, OG_JSON_ROOT, true),
+			&out, err, sizeof(err));
+	reply = ret < 0 ? error_object(err) : rendered(&out);
+	og_jinja_run_destroy(run);
+	og_jinja_destroy(j);
+	og_json_fini(&doc);
+	free(vars);
+	return reply;
+}
+
 static json_t *serve(struct cli *c, json_t *request)
 {
 	const char *text;
@@ -117,6 +164,8 @@ static json_t *serve(struct cli *c, json_t *request)
 		return encode(c, request, text, len);
 	if (json_is_array(json_object_get(request, "decode")))
 		return decode(c, json_object_get(request, "decode"));
+	if (json_unpack(request, "{s:s%}", "render", &text, &len) == 0)
+		return render(request, text, len);
 	return error_object("an unknown request");
 }
 
