@@ -43,7 +43,8 @@ struct og_config_model {
 	char path[PATH_MAX];
 	char backend[16];
 	char alias[OG_MODEL_NAME_BYTES];
-	uint64_t device, context, kv_memory, max_batch, queue, threads;
+	uint64_t device, context, kv_memory, swap_memory, max_batch, queue, threads;
+	bool prefix_reuse;
 	int32_t section_line;
 	int32_t where[OG_CONFIG_KEYS_MAX]; /* per row of the table */
 };
