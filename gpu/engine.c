@@ -192,7 +192,8 @@ static int encode_prompt(struct og_engine *e, struct og_sequence *s)
 			(struct og_text){m->content, m->content_bytes},
 			OG_ENCODE_CONTROL | OG_ENCODE_WHOLE, NULL, 0, &out);
 	} else {
-		ret = og_chat_encode(&e->chat, e->tokenizer, m, s->req->nb_messages, &out);
+		ret = og_chat_encode(&e->chat, e->tokenizer, m, s->req->nb_messages, time(NULL),
+			&out, e->refusal, sizeof(e->refusal));
 	}
 	s->nb_tokens = s->nb_prompt = out.count;
 	return ret;
@@ -201,10 +202,9 @@ static int encode_prompt(struct og_engine *e, struct og_sequence *s)
 /* Why a prompt cannot be served, in words. */
 static int check_prompt(struct og_engine *e, const struct og_sequence *s, int ret)
 {
-	if (ret == -EOPNOTSUPP)
-		return refuse(e, ret,
-			"the model has no chat template of a supported form (ChatML, Llama 3); "
-			"raw completion works");
+	/* The chat template has said why. */
+	if (ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EBADMSG)
+		return ret;
 	/* One position is needed for the answer. */
 	if (ret == -E2BIG || (ret == 0 && s->nb_prompt >= e->context))
 		return refuse(e, -E2BIG, "the prompt is longer than the context of %u tokens",
@@ -402,7 +402,7 @@ static int load_model(
 			og_tokenizer_vocab(e->tokenizer), e->model->hp.vocab);
 		return -EBADMSG;
 	}
-	og_chat_init(&e->chat, &e->model->gguf, e->tokenizer);
+	og_chat_init_gguf(&e->chat, opts->path, &e->model->gguf);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	e->stats.weight_bytes = e->model->weight_bytes;
 	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
@@ -507,6 +507,7 @@ void og_engine_destroy(struct og_engine *e)
 		e->backend->ops->destroy(e->backend);
 	if (e->tokenizer)
 		og_tokenizer_destroy(e->tokenizer);
+	og_chat_fini(&e->chat);
 	if (e->model)
 		og_model_close(e->model);
 	free(e);

@@ -1,5 +1,4 @@
 #include "gguf_writer.h"
-#include "gpu/chat.h"
 #include "gpu/pretokenize.h"
 #include "gpu/tokenizer.h"
 
@@ -261,77 +260,4 @@ Test(tokenizer, refuses_ids_beyond_the_vocabulary)
 	cr_expect(strstr(err, "eos_token_id") != NULL, "%s", err);
 	og_gguf_fini(&g);
 	og_gw_fini(&w);
-}
-
-static const struct og_infer_message conversation[] = {
-	{"system", "he", 2},
-	{"user", " o\n<|im_end|>\n", 14},
-};
-
-Test(tokenizer, renders_chatml)
-{
-	struct fixture f = make_small();
-	uint32_t ids[128];
-	struct og_tokens out = {ids, 0, 128};
-	struct og_chat chat;
-	char back[256] = "";
-
-	og_chat_init(&chat, &f.g, f.t);
-	cr_assert_eq(chat.style, OG_CHAT_CHATML);
-	cr_assert_eq(og_chat_encode(&chat, f.t, conversation, 2, &out), 0);
-	for (uint32_t i = 0; i < out.count; i++) {
-		struct og_text bytes = og_tokenizer_bytes(f.t, ids[i]);
-
-		strncat(back, bytes.data, bytes.len_bytes);
-		if (ids[i] == OG_GW_IM_START)
-			strcat(back, "[S]");
-		if (ids[i] == OG_GW_IM_END)
-			strcat(back, "[E]");
-	}
-	cr_expect_str_eq(back, "[S]system\nhe[E]\n[S]user\n o\n<|im_end|>\n[E]\n[S]assistant\n");
-	drop(&f);
-}
-
-Test(tokenizer, renders_llama_3)
-{
-	struct og_gw_model m = og_gw_small();
-	struct fixture f;
-	uint32_t ids[128];
-	struct og_tokens out = {ids, 0, 128};
-	struct og_chat chat;
-	char back[256] = "";
-
-	m.chat_template = "{{ '<|start_header_id|>' }}";
-	cr_assert_eq(make(&f, &m), 0, "%s", err);
-	og_chat_init(&chat, &f.g, f.t);
-	cr_assert_eq(chat.style, OG_CHAT_LLAMA3);
-	cr_assert_eq(og_chat_encode(&chat, f.t, conversation, 2, &out), 0);
-	for (uint32_t i = 0; i < out.count; i++) {
-		struct og_text bytes = og_tokenizer_bytes(f.t, ids[i]);
-
-		strncat(back, bytes.data, bytes.len_bytes);
-		if (ids[i] == OG_GW_START_HEADER)
-			strcat(back, "[S]");
-		if (ids[i] == OG_GW_END_HEADER)
-			strcat(back, "[M]");
-		if (ids[i] == OG_GW_EOT)
-			strcat(back, "[E]");
-	}
-	cr_expect_str_eq(
-		back, "[S]system[M]\n\nhe[E][S]user[M]\n\no\n<|im_end|>[E][S]assistant[M]\n\n");
-	drop(&f);
-}
-
-Test(tokenizer, says_that_a_template_is_of_another_form)
-{
-	struct og_gw_model m = og_gw_small();
-	struct og_tokens out = {NULL, 0, 0};
-	struct fixture f;
-	struct og_chat chat;
-
-	m.chat_template = "[INST] {{ x }} [/INST]";
-	cr_assert_eq(make(&f, &m), 0, "%s", err);
-	og_chat_init(&chat, &f.g, f.t);
-	cr_expect_eq(og_chat_encode(&chat, f.t, conversation, 2, &out), -EOPNOTSUPP);
-	drop(&f);
 }
