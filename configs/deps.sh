@@ -15,7 +15,7 @@ build_packages=(
 # clang and its runtime for the fuzz targets; nodejs and npm for the peers og-node is tested against.
 test_packages=(
   libcriterion-dev clang-14 clang-format-14 libclang-rt-14-dev
-  python3 iproute2 ethtool iputils-ping codespell
+  python3 python3-jinja2 iproute2 ethtool iputils-ping codespell
 )
 
 case "${1:-build}" in

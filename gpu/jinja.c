@@ -142,8 +142,9 @@ static value loop_attr(struct og_jinja_run *r, const struct og_jinja_loop *l, st
 		{"revindex0", og_jinja_int((int64_t)l->items->len - l->index - 1)},
 		{"first", og_jinja_bool(l->index == 0)},
 		{"last", og_jinja_bool(l->index + 1 == l->items->len)},
-		{"length", og_jinja_int(l->items->len)}, {"depth", og_jinja_int(l->depth)},
-		{"depth0", og_jinja_int((int64_t)l->depth - 1)}};
+		{"length", og_jinja_int(l->items->len)},
+		/* Of recursion, which there is not. */
+		{"depth", og_jinja_int(1)}, {"depth0", og_jinja_int(0)}};
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(numbers); i++)
 		if (og_text_is(name, numbers[i].name))
@@ -470,8 +471,9 @@ static enum jump run_for(struct og_jinja_run *r, const node *n)
 	struct og_jinja_frame *frame = og_jinja_alloc(&r->arena, &r->trap, sizeof(*frame));
 	struct og_jinja_loop *loop = og_jinja_alloc(&r->arena, &r->trap, sizeof(*loop));
 	enum jump jump = GO_ON;
+	bool finished = false; /* some iteration came to its end: `else` is passed over */
 
-	*loop = (struct og_jinja_loop){.items = select_items(r, n), .depth = ++r->loop_depth};
+	*loop = (struct og_jinja_loop){.items = select_items(r, n)};
 	*frame = (struct og_jinja_frame){.parent = r->frame};
 	r->frame = frame;
 	for (; loop->index < loop->items->len && jump != JUMP_BREAK; loop->index++) {
@@ -481,10 +483,10 @@ static enum jump run_for(struct og_jinja_run *r, const node *n)
 			(value){.kind = OG_JINJA_LOOP, .other = loop});
 		assign(r, n->a, loop->items->items[loop->index]);
 		jump = run_body(r, n->first);
+		finished |= jump == GO_ON;
 	}
 	r->frame = frame->parent;
-	r->loop_depth--;
-	return loop->items->len == 0 ? run_body(r, n->second) : GO_ON;
+	return finished ? GO_ON : run_body(r, n->second);
 }
 
 static value macro(struct og_jinja_run *r, const node *n)

@@ -202,7 +202,7 @@ static void lex_number(struct lexer *x)
 	errno = 0;
 	t->value = is_float ? og_jinja_float(strtod(digits, &end))
 			    : og_jinja_int(strtoll(digits, &end, 10));
-	if (*end || errno == ERANGE || (x->p < x->end && is_word(*x->p)))
+	if (*end || (errno == ERANGE && !is_float) || (x->p < x->end && is_word(*x->p)))
 		bad(x, "not a number");
 }
 

@@ -421,21 +421,17 @@ static value m_zfill(run *r, value self, const args *a)
 /* What a field of str.format() stands for: a number, a name, or nothing for the next one. */
 static value field_value(run *r, const args *a, struct og_text field, uint32_t *next)
 {
-	uint32_t i = 0;
+	uint32_t i = field.len_bytes == 0 ? (*next)++ : 0;
+	bool is_number = true;
 
-	if (field.len_bytes == 0)
-		i = (*next)++;
-	for (uint32_t k = 0; k < field.len_bytes && i < a->count; k++) {
-		if (field.data[k] < '0' || field.data[k] > '9') {
-			i = UINT32_MAX;
-			break;
-		}
+	for (uint32_t k = 0; k < field.len_bytes && is_number; k++) {
+		is_number = field.data[k] >= '0' && field.data[k] <= '9' && i < 1000;
 		i = 10 * i + (uint32_t)(field.data[k] - '0');
 	}
-	for (uint32_t k = 0; i == UINT32_MAX && k < a->nb_keywords; k++)
+	for (uint32_t k = 0; !is_number && k < a->nb_keywords; k++)
 		if (og_text_equal(a->keywords[k].name, field))
 			return a->keywords[k].value;
-	if (i >= a->count)
+	if (!is_number || i >= a->count)
 		og_jinja_fail(&r->trap, -EBADMSG, "a field of format() has no value");
 	return a->values[i];
 }

@@ -167,7 +167,6 @@ struct og_jinja_builder {
 struct og_jinja_loop {
 	struct og_jinja_list *items;
 	uint32_t index;
-	uint32_t depth;
 	struct og_jinja_value last_changed;
 	bool has_changed;
 };
@@ -179,7 +178,6 @@ struct og_jinja_run {
 	int64_t now_s;
 	uint32_t steps;
 	uint32_t depth;
-	uint32_t loop_depth;
 	struct og_jinja_value vars;
 	struct og_jinja_frame *frame;
 	struct og_jinja_builder *out;
