@@ -8,9 +8,11 @@ another node_modules named) the published templates of models follow: those of l
 and of the tokenizer_config.json files. Where Jinja2 raises, ours has to fail too. Exit status 77: no Jinja2.
 """
 import argparse
+import ast
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -131,7 +133,7 @@ def compare(env, ours, name, template, verbose):
     try:
         theirs = env.from_string(template)
     except jinja2.exceptions.TemplateError as e:
-        print(f'{name:52} Jinja2 does not compile it: {e}')
+        print(f'{name[:60]:60} Jinja2 does not compile it: {e}')
         return True
     equal = total = raised = 0
     shown = 0
@@ -154,7 +156,7 @@ def compare(env, ours, name, template, verbose):
             print(f'--- {name}: {json.dumps(variables)[:300]}')
             print(f'    want {why if want is None else want!r}'[:1500])
             print(f'    got  {got.get("error", None) or repr(got.get("text"))}'[:1500])
-    print(f'{name:52} {equal}/{total} equal ({raised} of them raise)')
+    print(f'{name[:60]:60} {equal}/{total} equal ({raised} of them raise)')
     if equal < total and name in KNOWN:
         print(f'    known: {KNOWN[name]}')
         return True
@@ -168,12 +170,22 @@ def own_templates():
             yield name, f.read()
 
 
+def quoted_templates(path):
+    """Those that llama.cpp's test quotes: Mistral's, Phi-3's, OpenHermes', Llama 2's form and more."""
+    with open(path) as f:
+        text = f.read()
+    for m in re.finditer(r'/\* \.name= \*/ "([^"]*)",\s*/\* \.template_str= \*/ ("(?:[^"\\]|\\.)*"),', text):
+        yield m[1], ast.literal_eval(m[2])
+
+
 def published_templates(modules):
     bundle = os.path.join(modules, 'node-llama-cpp/llama/gitRelease.bundle')
     if os.path.exists(bundle):
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(['git', 'clone', '-q', '--no-checkout', bundle, folder], check=True, stderr=subprocess.DEVNULL)
             subprocess.run(['git', '-C', folder, 'checkout', '-q', 'HEAD', '--', 'models/templates'], check=True)
+            subprocess.run(['git', '-C', folder, 'checkout', '-q', 'HEAD', '--', 'tests/test-chat-template.cpp'], check=True)
+            yield from quoted_templates(os.path.join(folder, 'tests/test-chat-template.cpp'))
             folder = os.path.join(folder, 'models/templates')
             for name in sorted(os.listdir(folder)):
                 if name.endswith('.jinja'):
