@@ -1,5 +1,10 @@
 #include "gpu/text.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
 int og_utf8_first(const char *text, size_t n)
 {
 	const uint8_t *p = (const uint8_t *)text;
@@ -46,4 +51,56 @@ uint32_t og_utf8_encode(uint32_t c, char out[4])
 		out[i] = (char)(0x80 | (c & 0x3f));
 	out[0] = (char)((0xf00u >> len) | c);
 	return len;
+}
+
+int og_buf_reserve(struct og_buf *b, size_t more)
+{
+	size_t need, cap;
+	char *data;
+
+	if (__builtin_add_overflow(b->len, more, &need) || need > SIZE_MAX / 2)
+		return -ENOMEM;
+	if (need <= b->cap)
+		return 0;
+	cap = OG_MAX(OG_MAX(need, 2 * b->cap), (size_t)256);
+	data = realloc(b->data, cap);
+	if (!data)
+		return -ENOMEM;
+	b->data = data;
+	b->cap = cap;
+	return 0;
+}
+
+int og_buf_append(struct og_buf *b, const void *data, size_t len)
+{
+	int ret = og_buf_reserve(b, len);
+
+	if (ret == 0 && len > 0) {
+		memcpy(b->data + b->len, data, len);
+		b->len += len;
+	}
+	return ret;
+}
+
+int og_buf_read_file(struct og_buf *b, const char *path, size_t max_bytes)
+{
+	enum { CHUNK = 1024 * 1024 };
+	size_t total = 0;
+	ssize_t n = -1;
+	int ret = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	while (ret == 0 && n != 0) {
+		ret = og_buf_reserve(b, CHUNK);
+		n = ret == 0 ? read(fd, b->data + b->len, CHUNK) : 0;
+		if (n < 0 && errno != EINTR)
+			ret = -errno;
+		b->len += n > 0 ? (size_t)n : 0;
+		total += n > 0 ? (size_t)n : 0;
+		if (total > max_bytes)
+			ret = -EFBIG;
+	}
+	close(fd);
+	return ret;
 }

@@ -45,3 +45,16 @@ int og_utf8_first(const char *p, size_t n);
 uint32_t og_utf8_decode(const char *p, int len);
 /* Writes a character below U+110000. Returns its length. */
 uint32_t og_utf8_encode(uint32_t c, char out[4]);
+
+/* A growing buffer; start it with zeros, free(data) at the end. */
+struct og_buf {
+	char *data;
+	size_t len;
+	size_t cap;
+};
+
+/* Room for `more` bytes behind len. Returns 0 or -ENOMEM. */
+int og_buf_reserve(struct og_buf *b, size_t more) OG_MUST_CHECK;
+int og_buf_append(struct og_buf *b, const void *data, size_t len) OG_MUST_CHECK;
+/* Append a file of at most max_bytes. Returns 0, -EFBIG, -ENOMEM, or why it cannot be read. */
+int og_buf_read_file(struct og_buf *b, const char *path, size_t max_bytes) OG_MUST_CHECK;

@@ -29,10 +29,12 @@ static void read_as_tokenizer(const struct og_gguf *g, char *err, size_t err_byt
 
 	if (og_tokenizer_create(&t, "f", g, err, err_bytes) < 0)
 		return;
-	og_chat_init(&chat, g, t);
-	if (og_tokenizer_encode(t, "hello <|im_end|> 123\xff", 21, true, &out) == 0)
+	og_chat_init_gguf(&chat, "f", g);
+	if (og_tokenizer_encode(t, (struct og_text){"hello <|im_end|> 123\xff", 21},
+		    OG_ENCODE_CONTROL, NULL, 0, &out) == 0)
 		for (uint32_t i = 0; i < out.count; i++)
 			OG_ASSERT(ids[i] < og_tokenizer_vocab(t));
+	og_chat_fini(&chat);
 	og_tokenizer_destroy(t);
 }
 

@@ -217,7 +217,9 @@ static inline struct og_gw_model og_gw_small(void)
 {
 	return (struct og_gw_model){.arch = "llama",
 		.pre = "qwen2",
-		.chat_template = "<|im_start|>",
+		.chat_template =
+			"{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + "
+			"'<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}",
 		.type = OG_F32,
 		.layers = 2,
 		.width = 64,
