@@ -1,33 +1,41 @@
 /*
  * chat.h: messages to tokens, by the model's chat template.
  *
- * Templates are programs; the two forms that nearly all models of the supported families use are
- * rendered natively, recognised by the markers in the template's text. What a message says is never
- * read as a marker.
+ * The template is rendered as transformers does, and its output tokenized as one text. What a message
+ * says is never read as a control token, however the template passes it on: only bytes of the
+ * template itself may spell one.
  *
- * Source:  ChatML (`<|im_start|>`), Llama 3 (`<|start_header_id|>`).
- * Threads: as the tokenizer.
+ * Source:  transformers' apply_chat_template: variables messages (role, content), tools (none),
+ *          add_generation_prompt, bos_token, eos_token; nothing is put before what the template writes.
+ * Threads: immutable once made.
+ * Memory:  owns the compiled template. A rendering takes what jinja.h allows, and gives it back.
  */
 #pragma once
 #include "base/infer.h"
+#include "gpu/jinja.h"
 #include "gpu/tokenizer.h"
 
-enum og_chat_style { OG_CHAT_NONE, OG_CHAT_CHATML, OG_CHAT_LLAMA3 };
-
 struct og_chat {
-	enum og_chat_style style;
-	uint32_t begin;  /* <|im_start|>, <|start_header_id|> */
-	uint32_t middle; /* <|end_header_id|> */
-	uint32_t end;    /* <|im_end|>, <|eot_id|> */
+	struct og_jinja *template; /* NULL: `why` says why not */
+	int error;
+	char why[256];
 };
 
-/* style is OG_CHAT_NONE where the file has no template of these forms, or lacks their tokens. */
-void og_chat_init(struct og_chat *c, const struct og_gguf *g, const struct og_tokenizer *t);
+/*
+ * The template of a GGUF file or of a folder (chat_template.jinja, or chat_template of
+ * tokenizer_config.json). Without one, or with one that cannot be used, the model still completes raw
+ * text: chats are refused with the reason. The caller owes og_chat_fini().
+ */
+void og_chat_init_gguf(struct og_chat *c, const char *file, const struct og_gguf *g);
+void og_chat_init_folder(struct og_chat *c, const char *folder);
+void og_chat_fini(struct og_chat *c);
 
 /*
- * Append the conversation and the start of the assistant's turn. Returns 0, -E2BIG when `out` is
- * full, -EOPNOTSUPP without a template, or -ENOMEM.
+ * Append the conversation and the start of the assistant's turn; `now_s` is the time since 1970 that
+ * the template may ask for. Returns 0, -EOPNOTSUPP without a template, -EINVAL if the template refuses the
+ * conversation, or -EBADMSG if it fails, these with a sentence in `err`; -E2BIG when `out` is full
+ * or a limit is reached, or -ENOMEM.
  */
-int og_chat_encode(const struct og_chat *c, struct og_tokenizer *t,
-	const struct og_infer_message *messages, uint32_t nb_messages,
-	struct og_tokens *out) OG_MUST_CHECK;
+int og_chat_encode(const struct og_chat *c, const struct og_tokenizer *t,
+	const struct og_infer_message *messages, uint32_t nb_messages, int64_t now_s,
+	struct og_tokens *out, char *err, size_t err_bytes) OG_MUST_CHECK;

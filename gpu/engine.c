@@ -181,23 +181,19 @@ static int encode_prompt(struct og_engine *e, struct og_sequence *s)
 {
 	struct og_tokens out = {s->tokens, 0, e->context};
 	const struct og_infer_message *m = s->req->messages;
-	bool wants_bos;
-	uint32_t bos;
-	int ret = 0;
+	int ret;
 
 	if (e->backend_kind == OG_BACKEND_ECHO) {
 		s->nb_prompt = 1;
 		return 0;
 	}
 	if (s->req->raw) {
-		bos = og_tokenizer_bos(e->tokenizer, &wants_bos);
-		if (wants_bos)
-			ret = og_tokens_push(&out, bos);
-		if (ret == 0)
-			ret = og_tokenizer_encode(
-				e->tokenizer, m->content, m->content_bytes, true, &out);
+		ret = og_tokenizer_encode(e->tokenizer,
+			(struct og_text){m->content, m->content_bytes},
+			OG_ENCODE_CONTROL | OG_ENCODE_WHOLE, NULL, 0, &out);
 	} else {
-		ret = og_chat_encode(&e->chat, e->tokenizer, m, s->req->nb_messages, &out);
+		ret = og_chat_encode(&e->chat, e->tokenizer, m, s->req->nb_messages, time(NULL),
+			&out, e->refusal, sizeof(e->refusal));
 	}
 	s->nb_tokens = s->nb_prompt = out.count;
 	return ret;
@@ -206,10 +202,9 @@ static int encode_prompt(struct og_engine *e, struct og_sequence *s)
 /* Why a prompt cannot be served, in words. */
 static int check_prompt(struct og_engine *e, const struct og_sequence *s, int ret)
 {
-	if (ret == -EOPNOTSUPP)
-		return refuse(e, ret,
-			"the model has no chat template of a supported form (ChatML, Llama 3); "
-			"raw completion works");
+	/* The chat template has said why. */
+	if (ret == -EOPNOTSUPP || ret == -EINVAL || ret == -EBADMSG)
+		return ret;
 	/* One position is needed for the answer. */
 	if (ret == -E2BIG || (ret == 0 && s->nb_prompt >= e->context))
 		return refuse(e, -E2BIG, "the prompt is longer than the context of %u tokens",
@@ -372,6 +367,7 @@ static int start_backend(
 		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = opts->threads ? opts->threads : count_processors(),
+		.context = e->context,
 	};
 	size_t vocab = e->model->hp.vocab;
 	int ret = og_cpu_backend_create(&e->backend, &b, NULL);
@@ -399,15 +395,24 @@ static int load_model(
 	ret = og_model_open(&e->model, opts->path, NULL, opts->progress, err, err_bytes);
 	if (ret < 0)
 		return ret;
-	ret = og_tokenizer_create(&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
+	if (e->model->is_folder)
+		ret = og_tokenizer_open(&e->tokenizer, opts->path, err, err_bytes);
+	else
+		ret = og_tokenizer_create(
+			&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
 	if (ret < 0)
 		return ret;
-	if (og_tokenizer_vocab(e->tokenizer) != e->model->hp.vocab) {
+	for (uint32_t i = 0; i < e->model->generation.nb_eos; i++)
+		og_tokenizer_mark_end(e->tokenizer, e->model->generation.eos[i]);
+	if (og_tokenizer_fit(e->tokenizer, e->model->hp.vocab) < 0) {
 		snprintf(err, err_bytes, "%s: %u tokens but %u embeddings", opts->path,
 			og_tokenizer_vocab(e->tokenizer), e->model->hp.vocab);
 		return -EBADMSG;
 	}
-	og_chat_init(&e->chat, &e->model->gguf, e->tokenizer);
+	if (e->model->is_folder)
+		og_chat_init_folder(&e->chat, opts->path);
+	else
+		og_chat_init_gguf(&e->chat, opts->path, &e->model->gguf);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	e->stats.weight_bytes = e->model->weight_bytes;
 	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
@@ -512,6 +517,7 @@ void og_engine_destroy(struct og_engine *e)
 		e->backend->ops->destroy(e->backend);
 	if (e->tokenizer)
 		og_tokenizer_destroy(e->tokenizer);
+	og_chat_fini(&e->chat);
 	if (e->model)
 		og_model_close(e->model);
 	free(e);

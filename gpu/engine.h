@@ -33,7 +33,7 @@ enum {
 };
 
 struct og_engine_opts {
-	const char *path; /* of a GGUF file */
+	const char *path; /* of a GGUF file, or of a folder as Hugging Face publishes it */
 	const char *name; /* NULL: the file's, without folder and .gguf */
 	enum og_engine_backend backend;
 	uint32_t context;         /* tokens per sequence; 0: default. At most what the model has */

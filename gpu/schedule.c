@@ -96,7 +96,9 @@ static void take_token(struct og_engine *e, struct og_sequence *s, uint32_t id)
 		s->nb_sampled++;
 		og_sequence_finish(s, OG_FINISH_STOP);
 	} else {
-		og_sequence_add_text(e, s, og_tokenizer_bytes(e->tokenizer, id));
+		og_sequence_add_text(e, s,
+			s->nb_sampled == 0 ? og_tokenizer_first_bytes(e->tokenizer, id)
+					   : og_tokenizer_bytes(e->tokenizer, id));
 	}
 }
 

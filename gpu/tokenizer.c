@@ -1,76 +1,13 @@
-#include "gpu/tokenizer.h"
-
-#include "gpu/pretokenize.h"
+#include "gpu/tokenizer_priv.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-enum {
-	SPECIALS_MAX = 64 * 1024,
-	BYTE_CHARS = 0x144, /* GPT-2 stands for bytes by characters below this one */
-};
+#define META "\xe2\x96\x81" /* U+2581, how SentencePiece writes a space */
 
-/* tokenizer.ggml.token_type */
-enum { TYPE_NORMAL = 1, TYPE_UNKNOWN, TYPE_CONTROL, TYPE_USER_DEFINED, TYPE_UNUSED, TYPE_BYTE };
-
-struct token {
-	uint32_t at; /* in pool */
-	uint16_t len_bytes;
-	uint8_t type;
-	bool is_end;
-	bool is_bytes; /* spelled in GPT-2's characters, so merges can make it */
-};
-
-struct merge {
-	uint32_t left, right;
-	uint32_t rank;
-	uint32_t joined; /* OG_NO_TOKEN: empty place */
-};
-
-/* One byte, and later one token, of the piece being merged: a list, so that joining is cheap. */
-struct symbol {
-	uint32_t id;
-	int32_t prev, next;
-};
-
-struct candidate {
-	uint32_t rank;
-	int32_t at; /* the left symbol */
-	uint32_t left, right, joined;
-};
-
-struct og_tokenizer {
-	struct token *tokens;
-	uint32_t nb_tokens;
-	char *pool;
-	uint32_t *by_bytes; /* hash table of ids, OG_NO_TOKEN: empty */
-	uint32_t by_bytes_mask;
-	struct merge *merges; /* hash table by (left, right) */
-	uint32_t merges_mask;
-	uint32_t *specials;              /* ids by first byte, then longest first */
-	uint32_t special_start[256 + 1]; /* where each first byte starts in it */
-	uint32_t byte_tokens[256];
-	uint32_t bos, unknown;
-	bool adds_bos;
-	struct og_pretokenizer pre;
-	/* Scratch of one piece. */
-	struct symbol *symbols;
-	struct candidate *heap;
-	size_t scratch_len; /* symbols there is room for */
-	size_t heap_len;
-};
-
-/* What create works with. */
-struct loading {
-	const char *file;
-	const struct og_gguf *gguf;
-	char *err;
-	size_t err_bytes;
-};
-
-OG_PRINTF(3, 4) static int refuse(struct loading *l, int ret, const char *fmt, ...)
+int og_tokenizer_refuse(struct og_tokenizer_loading *l, int ret, const char *fmt, ...)
 {
 	int n = snprintf(l->err, l->err_bytes, "%s: ", l->file);
 	va_list args;
@@ -95,11 +32,7 @@ static int byte_of_char(uint32_t c)
 	return c == 0x143 ? 0xad : -1;
 }
 
-/*
- * Undo GPT-2's table; characters outside it are kept as they are, and *all says whether there were
- * none. Returns the length.
- */
-static uint32_t unmap_bytes(const char *text, uint32_t len, char *out, bool *all)
+uint32_t og_unmap_bytes(const char *text, uint32_t len, char *out, bool *all)
 {
 	uint32_t n = 0;
 
@@ -120,7 +53,7 @@ static uint32_t unmap_bytes(const char *text, uint32_t len, char *out, bool *all
 	return n;
 }
 
-static uint32_t hash_bytes(const char *data, size_t len)
+static uint32_t hash_text(const char *data, size_t len)
 {
 	uint64_t h = 0xcbf29ce484222325u; /* FNV-1a, then spread */
 
@@ -141,28 +74,31 @@ static uint32_t table_size(uint32_t n)
 {
 	uint32_t size = 16;
 
-	while (size < 2 * n) /* n is at most OG_GGUF_ARRAY_MAX */
+	while (size < 2 * n) /* n is at most OG_TOKENIZER_TOKENS_MAX */
 		size *= 2;
 	return size;
 }
 
 static bool token_is(const struct og_tokenizer *t, uint32_t id, const char *data, size_t len)
 {
-	const struct token *k = &t->tokens[id];
-
-	return k->len_bytes == len && memcmp(t->pool + k->at, data, len) == 0;
+	return t->tokens[id].len_bytes == len && memcmp(og_token_data(t, id), data, len) == 0;
 }
 
-static uint32_t *bytes_place(const struct og_tokenizer *t, const char *data, size_t len)
+static uint32_t text_place(const struct og_tokenizer *t, const char *data, size_t len)
 {
-	uint32_t i = hash_bytes(data, len) & t->by_bytes_mask;
+	uint32_t i = hash_text(data, len) & t->by_text_mask;
 
-	while (t->by_bytes[i] != OG_NO_TOKEN && !token_is(t, t->by_bytes[i], data, len))
-		i = (i + 1) & t->by_bytes_mask;
-	return &t->by_bytes[i];
+	while (t->by_text[i] != OG_NO_TOKEN && !token_is(t, t->by_text[i], data, len))
+		i = (i + 1) & t->by_text_mask;
+	return i;
 }
 
-static struct merge *merge_place(const struct og_tokenizer *t, uint32_t left, uint32_t right)
+uint32_t og_tokenizer_find(const struct og_tokenizer *t, const char *data, size_t len)
+{
+	return len > t->longest_bytes ? OG_NO_TOKEN : t->by_text[text_place(t, data, len)];
+}
+
+static struct og_merge *merge_place(const struct og_tokenizer *t, uint32_t left, uint32_t right)
 {
 	uint32_t i = hash_pair(left, right) & t->merges_mask;
 
@@ -172,302 +108,226 @@ static struct merge *merge_place(const struct og_tokenizer *t, uint32_t left, ui
 	return &t->merges[i];
 }
 
-static int read_type(struct loading *l, const struct og_gguf_kv *types, uint32_t i, uint8_t *type)
+const struct og_merge *og_tokenizer_merge(
+	const struct og_tokenizer *t, uint32_t left, uint32_t right)
 {
-	int32_t v;
-
-	*type = TYPE_NORMAL;
-	if (!types)
-		return 0;
-	v = (int32_t)og_load_le32(types->value + 4 * (size_t)i);
-	if (v < TYPE_NORMAL || v > TYPE_BYTE)
-		return refuse(l, -EBADMSG, "token %u has type %d", i, v);
-	*type = (uint8_t)v;
-	return 0;
+	return merge_place(t, left, right);
 }
 
-static int read_tokens(struct og_tokenizer *t, struct loading *l)
+int og_tokenizer_reserve(struct og_tokenizer_loading *l, uint64_t nb)
 {
-	const struct og_gguf_kv *texts, *types = NULL;
-	struct og_reader r;
-	uint32_t used = 0;
-	int ret = og_gguf_array(l->gguf, "tokenizer.ggml.tokens", OG_GGUF_STRING, &texts);
+	if (nb == 0 || nb > OG_TOKENIZER_TOKENS_MAX)
+		return og_tokenizer_refuse(
+			l, -EBADMSG, "a vocabulary of %llu tokens", (unsigned long long)nb);
+	l->t->nb_tokens = (uint32_t)nb;
+	l->t->tokens = calloc(nb, sizeof(*l->t->tokens));
+	return l->t->tokens ? 0 : -ENOMEM;
+}
 
-	if (ret < 0 || texts->count == 0)
-		return refuse(
-			l, -EBADMSG, "tokenizer.ggml.tokens is missing or no list of strings");
-	ret = og_gguf_array(l->gguf, "tokenizer.ggml.token_type", OG_GGUF_I32, &types);
-	if (ret == -EBADMSG || (types && types->count != texts->count))
-		return refuse(l, -EBADMSG,
-			"tokenizer.ggml.token_type is not one 32-bit number per token");
-	t->nb_tokens = (uint32_t)texts->count;
-	t->tokens = calloc(t->nb_tokens, sizeof(*t->tokens));
-	t->pool = malloc(texts->value_bytes); /* tokens only shrink */
-	if (!t->tokens || !t->pool)
-		return -ENOMEM;
-	r = og_gguf_strings(texts);
-	for (uint32_t i = 0; i < t->nb_tokens; i++) {
-		struct og_text text = og_gguf_next_string(&r);
-		struct token *k = &t->tokens[i];
+/* "<0x0A>" -> 10, or -1. */
+static int byte_of_name(struct og_text text)
+{
+	char digits[3] = {0};
+	char *end;
+	long v;
 
-		ret = read_type(l, types, i, &k->type);
-		if (ret < 0)
-			return ret;
-		if (text.len_bytes > OG_TOKEN_MAX_BYTES)
-			return refuse(l, -EBADMSG, "token %u is longer than %u bytes", i,
-				OG_TOKEN_MAX_BYTES);
-		k->at = used;
-		k->len_bytes = (uint16_t)text.len_bytes;
-		if (k->type == TYPE_NORMAL)
-			k->len_bytes = (uint16_t)unmap_bytes(
-				text.data, text.len_bytes, t->pool + used, &k->is_bytes);
-		else if (text.len_bytes > 0)
-			memcpy(t->pool + used, text.data, text.len_bytes);
-		k->is_bytes |= k->type == TYPE_USER_DEFINED;
-		used += k->len_bytes;
+	if (text.len_bytes != 6 || memcmp(text.data, "<0x", 3) != 0 || text.data[5] != '>' ||
+		text.data[3] == '+' || text.data[3] == '-' || text.data[3] == ' ')
+		return -1;
+	memcpy(digits, text.data + 3, 2);
+	v = strtol(digits, &end, 16);
+	return *end == '\0' ? (int)v : -1;
+}
+
+/* What SentencePiece's tokens stand for: U+2581 is a space. */
+static uint32_t write_spaces(const char *text, uint32_t len, char *out)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < len;) {
+		if (len - i >= 3 && memcmp(text + i, META, 3) == 0) {
+			out[n++] = ' ';
+			i += 3;
+		} else {
+			out[n++] = text[i++];
+		}
 	}
+	return n;
+}
+
+static void put_characters(struct og_tokenizer *t, struct og_token *k, struct og_text text)
+{
+	char *out;
+	int byte = k->type == OG_TOKEN_BYTE ? byte_of_name(text) : -1;
+
+	memcpy(t->pool.data + t->pool.len, text.data, text.len_bytes);
+	t->pool.len += text.len_bytes;
+	out = t->pool.data + t->pool.len;
+	k->out_at = (uint32_t)t->pool.len;
+	if (byte >= 0)
+		*out = (char)byte;
+	k->out_bytes = byte >= 0 ? 1 : (uint16_t)write_spaces(text.data, text.len_bytes, out);
+	t->pool.len += k->out_bytes;
+}
+
+static void put_bytes(struct og_tokenizer *t, struct og_token *k, struct og_text text)
+{
+	char *out = t->pool.data + t->pool.len;
+	bool all = k->type == OG_TOKEN_USER_DEFINED;
+
+	if (k->type == OG_TOKEN_NORMAL)
+		k->len_bytes = (uint16_t)og_unmap_bytes(text.data, text.len_bytes, out, &all);
+	else
+		memcpy(out, text.data, text.len_bytes);
+	if (!all) /* no merge can make it */
+		k->flags &= (uint8_t)~OG_TOKEN_MERGES;
+	k->out_at = k->at;
+	k->out_bytes = k->len_bytes;
+	t->pool.len += k->len_bytes;
+}
+
+int og_tokenizer_put(
+	struct og_tokenizer_loading *l, uint32_t id, struct og_text text, enum og_token_type type)
+{
+	struct og_tokenizer *t = l->t;
+	struct og_token *k = &t->tokens[id];
+	int ret;
+
+	if (text.len_bytes > OG_TOKEN_MAX_BYTES)
+		return og_tokenizer_refuse(
+			l, -EBADMSG, "token %u is longer than %u bytes", id, OG_TOKEN_MAX_BYTES);
+	ret = og_buf_reserve(&t->pool, 2 * (size_t)text.len_bytes + 1);
+	if (ret < 0)
+		return ret;
+	if (t->pool.len > UINT32_MAX / 2)
+		return og_tokenizer_refuse(l, -EBADMSG, "the vocabulary's text is too long");
+	*k = (struct og_token){.at = (uint32_t)t->pool.len,
+		.len_bytes = (uint16_t)text.len_bytes,
+		.type = (uint8_t)type,
+		.flags = type == OG_TOKEN_NORMAL || type == OG_TOKEN_USER_DEFINED ? OG_TOKEN_MERGES
+										  : 0};
+	if (text.len_bytes == 0)
+		return 0;
+	if (t->is_byte_level)
+		put_bytes(t, k, text);
+	else
+		put_characters(t, k, text);
+	t->longest_bytes = OG_MAX(t->longest_bytes, k->len_bytes);
 	return 0;
 }
 
-/* Only ordinary tokens come out of merges; where two have the same bytes the first is meant. */
-static int index_tokens(struct og_tokenizer *t)
+/* Where two tokens have the same bytes, the first ordinary one is meant. */
+int og_tokenizer_index(struct og_tokenizer_loading *l)
 {
+	struct og_tokenizer *t = l->t;
 	uint32_t size = table_size(t->nb_tokens);
 
-	t->by_bytes = malloc(size * sizeof(*t->by_bytes));
-	if (!t->by_bytes)
+	t->by_text = malloc(size * sizeof(*t->by_text));
+	if (!t->by_text)
 		return -ENOMEM;
-	t->by_bytes_mask = size - 1;
-	memset(t->by_bytes, 0xff, size * sizeof(*t->by_bytes));
-	for (int type = TYPE_NORMAL; type <= TYPE_USER_DEFINED; type++)
+	t->by_text_mask = size - 1;
+	memset(t->by_text, 0xff, size * sizeof(*t->by_text));
+	for (int type = OG_TOKEN_NORMAL; type <= OG_TOKEN_USER_DEFINED; type++)
 		for (uint32_t i = 0; i < t->nb_tokens; i++) {
-			const struct token *k = &t->tokens[i];
-			uint32_t *place;
+			const struct og_token *k = &t->tokens[i];
+			uint32_t place;
 
-			if (k->type != type || k->len_bytes == 0 || !k->is_bytes)
+			if (k->type != type || k->len_bytes == 0 || !(k->flags & OG_TOKEN_MERGES))
 				continue;
-			place = bytes_place(t, t->pool + k->at, k->len_bytes);
-			if (*place == OG_NO_TOKEN)
-				*place = i;
+			place = text_place(t, og_token_data(t, i), k->len_bytes);
+			if (t->by_text[place] == OG_NO_TOKEN)
+				t->by_text[place] = i;
 		}
 	for (uint32_t b = 0; b < 256; b++)
-		t->byte_tokens[b] = *bytes_place(t, &(char){(char)b}, 1);
+		t->byte_tokens[b] =
+			t->is_byte_level ? og_tokenizer_find(t, &(char){(char)b}, 1) : OG_NO_TOKEN;
+	for (uint32_t i = 0; i < t->nb_tokens && !t->is_byte_level; i++)
+		if (t->tokens[i].type == OG_TOKEN_BYTE && t->tokens[i].out_bytes == 1)
+			t->byte_tokens[(uint8_t)t->pool.data[t->tokens[i].out_at]] = i;
 	return 0;
 }
 
-/* "left right" in GPT-2's characters; the space is the only one, bytes of tokens have none. */
-static void add_merge(struct og_tokenizer *t, struct og_text text, uint32_t rank)
+int og_tokenizer_reserve_merges(struct og_tokenizer_loading *l, uint32_t nb)
 {
-	char bytes[2 * OG_TOKEN_MAX_BYTES];
-	const char *space =
-		text.len_bytes > 1 ? memchr(text.data + 1, ' ', text.len_bytes - 1) : NULL;
-	uint32_t left_len, len, left, right, joined;
-	bool left_all, right_all;
-	struct merge *place;
-
-	if (!space || text.len_bytes > sizeof(bytes))
-		return;
-	left_len = unmap_bytes(text.data, (uint32_t)(space - text.data), bytes, &left_all);
-	len = (uint32_t)(text.data + text.len_bytes - space - 1);
-	len = left_len + unmap_bytes(space + 1, len, bytes + left_len, &right_all);
-	if (!left_all || !right_all)
-		return;
-	left = *bytes_place(t, bytes, left_len);
-	right = *bytes_place(t, bytes + left_len, len - left_len);
-	joined = *bytes_place(t, bytes, len);
-	/* A merge with tokens that the vocabulary lacks can never be the one to apply. */
-	if (left == OG_NO_TOKEN || right == OG_NO_TOKEN || joined == OG_NO_TOKEN)
-		return;
-	place = merge_place(t, left, right);
-	if (place->joined == OG_NO_TOKEN)
-		*place = (struct merge){left, right, rank, joined};
-}
-
-static int read_merges(struct og_tokenizer *t, struct loading *l)
-{
-	const struct og_gguf_kv *texts;
-	struct og_reader r;
 	uint32_t size;
 
-	if (og_gguf_array(l->gguf, "tokenizer.ggml.merges", OG_GGUF_STRING, &texts) < 0)
-		return refuse(
-			l, -EBADMSG, "tokenizer.ggml.merges is missing or no list of strings");
-	size = table_size((uint32_t)texts->count);
-	t->merges = malloc(size * sizeof(*t->merges));
-	if (!t->merges)
+	if (nb > OG_TOKENIZER_TOKENS_MAX)
+		return og_tokenizer_refuse(l, -EBADMSG, "%u merges are too many", nb);
+	size = table_size(nb);
+	l->t->merges = malloc(size * sizeof(*l->t->merges));
+	if (!l->t->merges)
 		return -ENOMEM;
-	t->merges_mask = size - 1;
-	memset(t->merges, 0xff, size * sizeof(*t->merges));
-	r = og_gguf_strings(texts);
-	for (uint32_t rank = 0; rank < texts->count; rank++)
-		add_merge(t, og_gguf_next_string(&r), rank);
+	l->t->merges_mask = size - 1;
+	memset(l->t->merges, 0xff, size * sizeof(*l->t->merges));
 	return 0;
 }
 
-static bool is_special(const struct token *k)
+/* As the vocabulary has it: on bytes, without GPT-2's table. */
+static bool write_part(const struct og_tokenizer *t, struct og_text text, char *out, uint32_t *len)
 {
-	return k->len_bytes > 0 && (k->type == TYPE_CONTROL || k->type == TYPE_USER_DEFINED);
-}
+	bool all = true;
 
-static int compare_specials(const void *a, const void *b, void *ctx)
-{
-	const struct og_tokenizer *t = ctx;
-	uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
-	const struct token *x = &t->tokens[i], *y = &t->tokens[j];
-	int first = (int)(uint8_t)t->pool[x->at] - (int)(uint8_t)t->pool[y->at];
-
-	if (first != 0)
-		return first;
-	if (x->len_bytes != y->len_bytes)
-		return y->len_bytes - x->len_bytes;
-	return i < j ? -1 : 1;
-}
-
-static int index_specials(struct og_tokenizer *t, struct loading *l)
-{
-	uint32_t n = 0, b = 0;
-
-	for (uint32_t i = 0; i < t->nb_tokens; i++)
-		n += is_special(&t->tokens[i]);
-	if (n > SPECIALS_MAX)
-		return refuse(l, -EBADMSG, "%u special tokens are too many", n);
-	t->specials = malloc((n + 1) * sizeof(*t->specials));
-	if (!t->specials)
-		return -ENOMEM;
-	n = 0;
-	for (uint32_t i = 0; i < t->nb_tokens; i++)
-		if (is_special(&t->tokens[i]))
-			t->specials[n++] = i;
-	qsort_r(t->specials, n, sizeof(*t->specials), compare_specials, t);
-	for (uint32_t i = 0; i < n; i++)
-		while (b <= (uint8_t)t->pool[t->tokens[t->specials[i]].at])
-			t->special_start[b++] = i;
-	while (b <= 256)
-		t->special_start[b++] = n;
-	return 0;
-}
-
-static int read_id(struct og_tokenizer *t, struct loading *l, const char *key, uint32_t *out)
-{
-	uint64_t id;
-	int ret = og_gguf_u64(l->gguf, key, &id);
-
-	*out = OG_NO_TOKEN;
-	if (ret == -ENOENT)
-		return 0;
-	if (ret < 0)
-		return refuse(l, ret, "%s is not a token", key);
-	/* Converters write -1 for "none" as a 32-bit number. */
-	if (id == UINT32_MAX)
-		return 0;
-	if (id >= t->nb_tokens)
-		return refuse(l, -EBADMSG, "%s is token %llu of %u", key, (unsigned long long)id,
-			t->nb_tokens);
-	*out = (uint32_t)id;
-	return 0;
-}
-
-/* Files name one end token; models use others too, known by their text. */
-static int mark_ends(struct og_tokenizer *t, struct loading *l)
-{
-	static const char *const keys[] = {"tokenizer.ggml.eos_token_id",
-		"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
-	static const char *const texts[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>",
-		"<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>"};
-
-	for (size_t i = 0; i < OG_ARRAY_LEN(keys); i++) {
-		uint32_t id;
-		int ret = read_id(t, l, keys[i], &id);
-
-		if (ret < 0)
-			return ret;
-		if (id != OG_NO_TOKEN)
-			t->tokens[id].is_end = true;
+	if (text.len_bytes > OG_TOKEN_MAX_BYTES)
+		return false;
+	if (t->is_byte_level) {
+		*len = og_unmap_bytes(text.data, text.len_bytes, out, &all);
+		return all;
 	}
-	for (size_t i = 0; i < OG_ARRAY_LEN(texts); i++) {
-		uint32_t id = og_tokenizer_find_control(t, texts[i]);
-
-		if (id != OG_NO_TOKEN)
-			t->tokens[id].is_end = true;
-	}
-	return 0;
+	memcpy(out, text.data, text.len_bytes);
+	*len = text.len_bytes;
+	return true;
 }
 
-static int read_options(struct og_tokenizer *t, struct loading *l)
+void og_tokenizer_add_merge(struct og_tokenizer *t, struct og_text left_text,
+	struct og_text right_text, uint32_t rank, bool later_wins)
 {
-	int ret = read_id(t, l, "tokenizer.ggml.bos_token_id", &t->bos);
+	char text[2 * OG_TOKEN_MAX_BYTES];
+	uint32_t left_len, right_len, left, right, whole;
+	struct og_merge *place;
+
+	if (!write_part(t, left_text, text, &left_len) ||
+		!write_part(t, right_text, text + left_len, &right_len))
+		return;
+	left = og_tokenizer_find(t, text, left_len);
+	right = og_tokenizer_find(t, text + left_len, right_len);
+	whole = og_tokenizer_find(t, text, left_len + right_len);
+	/* A merge with tokens that the vocabulary lacks can never be the one to apply. */
+	if (left == OG_NO_TOKEN || right == OG_NO_TOKEN || whole == OG_NO_TOKEN)
+		return;
+	place = merge_place(t, left, right);
+	if (place->joined == OG_NO_TOKEN || later_wins)
+		*place = (struct og_merge){left, right, rank, whole};
+}
+
+/* Files name one end token or a few; models use others too, known by their text. */
+int og_tokenizer_finish(struct og_tokenizer_loading *l)
+{
+	static const char *const ends[] = {"<|im_end|>", "<|eot_id|>", "<|eom_id|>",
+		"<|end_of_text|>", "<|endoftext|>", "</s>", "<|end|>", "<end_of_turn>", "<eos>"};
+	struct og_tokenizer *t = l->t;
+	int ret = og_added_init(&t->raw, t, false);
 
 	if (ret == 0)
-		ret = read_id(t, l, "tokenizer.ggml.unknown_token_id", &t->unknown);
+		ret = og_added_init(&t->normalized, t, true);
 	if (ret < 0)
 		return ret;
-	t->adds_bos = t->pre.adds_bos;
-	ret = og_gguf_bool(l->gguf, "tokenizer.ggml.add_bos_token", &t->adds_bos);
-	if (ret == -EBADMSG)
-		return refuse(l, ret, "tokenizer.ggml.add_bos_token is not a boolean");
-	return mark_ends(t, l);
-}
-
-static int check_kind(struct og_tokenizer *t, struct loading *l)
-{
-	struct og_text model, pre = {"default", 7};
-	int ret;
-
-	if (og_gguf_text(l->gguf, "tokenizer.ggml.model", &model) < 0)
-		return refuse(l, -EBADMSG, "tokenizer.ggml.model is missing");
-	if (!og_text_is(model, "gpt2"))
-		return refuse(l, -EOPNOTSUPP,
-			"tokenizer %.*s is not supported (byte-level BPE, gpt2, is)",
-			(int)OG_MIN(model.len_bytes, 64u), model.data);
-	ret = og_gguf_text(l->gguf, "tokenizer.ggml.pre", &pre);
-	if (ret == -EBADMSG)
-		return refuse(l, ret, "tokenizer.ggml.pre is not a string");
-	ret = og_pretokenizer_init(&t->pre, pre);
-	if (ret == -EOPNOTSUPP)
-		return refuse(l, ret, "pre-tokenizer %.*s is not known",
-			(int)OG_MIN(pre.len_bytes, 64u), pre.data);
-	return ret;
-}
-
-int og_tokenizer_create(struct og_tokenizer **out, const char *file, const struct og_gguf *g,
-	char *err, size_t err_bytes)
-{
-	struct loading l = {file, g, err, err_bytes};
-	struct og_tokenizer *t = calloc(1, sizeof(*t));
-	int ret;
-
-	snprintf(err, err_bytes, "%s: out of memory", file);
-	if (!t)
-		return -ENOMEM;
-	ret = check_kind(t, &l);
-	if (ret == 0)
-		ret = read_tokens(t, &l);
-	if (ret == 0)
-		ret = index_tokens(t);
-	if (ret == 0)
-		ret = read_merges(t, &l);
-	if (ret == 0)
-		ret = index_specials(t, &l);
-	if (ret == 0)
-		ret = read_options(t, &l);
-	if (ret < 0) {
-		og_tokenizer_destroy(t);
-		return ret;
-	}
-	*out = t;
+	for (size_t i = 0; i < OG_ARRAY_LEN(ends); i++)
+		og_tokenizer_mark_end(t, og_tokenizer_find_control(t, ends[i]));
+	og_tokenizer_mark_end(t, t->eos);
 	return 0;
 }
 
 void og_tokenizer_destroy(struct og_tokenizer *t)
 {
 	og_pretokenizer_fini(&t->pre);
+	og_normalizer_fini(&t->normalizer);
+	og_added_fini(&t->raw);
+	og_added_fini(&t->normalized);
 	free(t->tokens);
-	free(t->pool);
-	free(t->by_bytes);
+	free(t->pool.data);
+	free(t->by_text);
 	free(t->merges);
-	free(t->specials);
-	free(t->symbols);
-	free(t->heap);
+	free(t->scores);
 	free(t);
 }
 
@@ -476,51 +336,88 @@ uint32_t og_tokenizer_vocab(const struct og_tokenizer *t)
 	return t->nb_tokens;
 }
 
-uint32_t og_tokenizer_bos(const struct og_tokenizer *t, bool *wanted)
+int og_tokenizer_fit(struct og_tokenizer *t, uint32_t nb)
 {
-	*wanted = t->adds_bos && t->bos != OG_NO_TOKEN;
+	int ret;
+
+	if (t->nb_tokens <= nb)
+		return 0;
+	for (uint32_t i = nb; i < t->nb_tokens; i++)
+		if (t->tokens[i].type == OG_TOKEN_NORMAL || t->tokens[i].type == OG_TOKEN_BYTE)
+			return -EBADMSG;
+	for (uint32_t i = nb; i < t->nb_tokens; i++)
+		t->tokens[i] = (struct og_token){0};
+	for (uint32_t i = 0; i <= t->by_text_mask; i++) /* nothing ordinary hangs on their places */
+		if (t->by_text[i] != OG_NO_TOKEN && t->by_text[i] >= nb)
+			return -EBADMSG;
+	ret = og_added_init(&t->raw, t, false);
+	if (ret == 0)
+		ret = og_added_init(&t->normalized, t, true);
+	t->nb_tokens = nb;
+	return ret;
+}
+
+uint32_t og_tokenizer_bos(const struct og_tokenizer *t)
+{
 	return t->bos;
+}
+
+uint32_t og_tokenizer_eos(const struct og_tokenizer *t)
+{
+	return t->eos;
 }
 
 bool og_tokenizer_is_end(const struct og_tokenizer *t, uint32_t id)
 {
-	return t->tokens[id].is_end;
+	return id < t->nb_tokens && t->tokens[id].flags & OG_TOKEN_IS_END;
 }
 
-/* The longest special token at the start of the text. */
-static uint32_t special_at(const struct og_tokenizer *t, const char *text, size_t len, bool control)
+void og_tokenizer_mark_end(struct og_tokenizer *t, uint32_t id)
 {
-	uint8_t first = (uint8_t)text[0];
-
-	for (uint32_t i = t->special_start[first]; i < t->special_start[first + 1]; i++) {
-		const struct token *k = &t->tokens[t->specials[i]];
-
-		if (k->type == TYPE_CONTROL && !control)
-			continue;
-		if (k->len_bytes <= len && memcmp(t->pool + k->at, text, k->len_bytes) == 0)
-			return t->specials[i];
-	}
-	return OG_NO_TOKEN;
+	if (id < t->nb_tokens)
+		t->tokens[id].flags |= OG_TOKEN_IS_END;
 }
 
 uint32_t og_tokenizer_find_control(const struct og_tokenizer *t, const char *text)
 {
 	size_t len = strlen(text);
-	uint32_t id = special_at(t, text, len, true);
 
-	if (id == OG_NO_TOKEN || t->tokens[id].len_bytes != len ||
-		t->tokens[id].type != TYPE_CONTROL)
-		return OG_NO_TOKEN;
-	return id;
+	for (uint32_t i = 0; i < t->raw.count; i++) {
+		uint32_t id = t->raw.ids[i];
+
+		if (t->tokens[id].type == OG_TOKEN_CONTROL && token_is(t, id, text, len))
+			return id;
+	}
+	return OG_NO_TOKEN;
+}
+
+struct og_text og_tokenizer_text(const struct og_tokenizer *t, uint32_t id)
+{
+	if (id >= t->nb_tokens || t->tokens[id].len_bytes == 0)
+		return (struct og_text){"", 0};
+	return (struct og_text){og_token_data(t, id), t->tokens[id].len_bytes};
 }
 
 struct og_text og_tokenizer_bytes(const struct og_tokenizer *t, uint32_t id)
 {
-	const struct token *k = &t->tokens[id];
+	const struct og_token *k = &t->tokens[id < t->nb_tokens ? id : 0];
 
-	if (k->type != TYPE_NORMAL && k->type != TYPE_USER_DEFINED)
+	if (id >= t->nb_tokens || k->out_bytes == 0 ||
+		(k->type != OG_TOKEN_NORMAL && k->type != OG_TOKEN_USER_DEFINED &&
+			k->type != OG_TOKEN_BYTE))
 		return (struct og_text){"", 0};
-	return (struct og_text){t->pool + k->at, k->len_bytes};
+	return (struct og_text){t->pool.data + k->out_at, k->out_bytes};
+}
+
+struct og_text og_tokenizer_first_bytes(const struct og_tokenizer *t, uint32_t id)
+{
+	struct og_text bytes = og_tokenizer_bytes(t, id);
+
+	if (t->strips_first && bytes.len_bytes > 0 && bytes.data[0] == ' ') {
+		bytes.data++;
+		bytes.len_bytes--;
+	}
+	return bytes;
 }
 
 int og_tokens_push(struct og_tokens *out, uint32_t id)
@@ -531,168 +428,96 @@ int og_tokens_push(struct og_tokens *out, uint32_t id)
 	return 0;
 }
 
-static bool comes_first(const struct candidate *a, const struct candidate *b)
-{
-	return a->rank != b->rank ? a->rank < b->rank : a->at < b->at;
-}
-
-static void heap_push(struct og_tokenizer *t, struct candidate c)
-{
-	size_t i = t->heap_len++;
-
-	while (i > 0 && comes_first(&c, &t->heap[(i - 1) / 2])) {
-		t->heap[i] = t->heap[(i - 1) / 2];
-		i = (i - 1) / 2;
-	}
-	t->heap[i] = c;
-}
-
-static struct candidate heap_pop(struct og_tokenizer *t)
-{
-	struct candidate top = t->heap[0], last = t->heap[--t->heap_len];
-	size_t i = 0;
-
-	for (;;) {
-		size_t child = 2 * i + 1;
-
-		if (child + 1 < t->heap_len && comes_first(&t->heap[child + 1], &t->heap[child]))
-			child++;
-		if (child >= t->heap_len || !comes_first(&t->heap[child], &last))
-			break;
-		t->heap[i] = t->heap[child];
-		i = child;
-	}
-	t->heap[i] = last;
-	return top;
-}
-
-/* If the symbol at `i` and its successor can be joined, that is a candidate. */
-static void consider(struct og_tokenizer *t, int32_t i)
-{
-	const struct merge *m;
-	int32_t next = i < 0 ? -1 : t->symbols[i].next;
-
-	if (next < 0)
-		return;
-	m = merge_place(t, t->symbols[i].id, t->symbols[next].id);
-	if (m->joined != OG_NO_TOKEN)
-		heap_push(t, (struct candidate){m->rank, i, m->left, m->right, m->joined});
-}
-
-/* Room for a piece of `len` symbols: n-1 candidates at first and two more for each join. */
-static int make_room(struct og_tokenizer *t, size_t len)
-{
-	struct symbol *symbols;
-	struct candidate *heap;
-
-	if (len <= t->scratch_len)
-		return 0;
-	if (len > INT32_MAX)
-		return -E2BIG;
-	symbols = realloc(t->symbols, len * sizeof(*symbols));
-	if (symbols)
-		t->symbols = symbols;
-	heap = realloc(t->heap, 3 * len * sizeof(*heap));
-	if (heap)
-		t->heap = heap;
-	if (!symbols || !heap)
-		return -ENOMEM;
-	t->scratch_len = len;
-	return 0;
-}
-
-/* One symbol per byte; bytes that the vocabulary lacks are unknown, or left out. */
-static int32_t start_symbols(struct og_tokenizer *t, const char *data, size_t len)
-{
-	int32_t n = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		uint32_t id = t->byte_tokens[(uint8_t)data[i]];
-
-		if (id == OG_NO_TOKEN)
-			id = t->unknown;
-		if (id == OG_NO_TOKEN)
-			continue;
-		t->symbols[n] = (struct symbol){id, n - 1, n + 1};
-		n++;
-	}
-	if (n > 0)
-		t->symbols[n - 1].next = -1;
-	return n;
-}
-
-static void join(struct og_tokenizer *t, const struct candidate *c)
-{
-	struct symbol *left = &t->symbols[c->at];
-	int32_t right = left->next;
-
-	/* Either side may have been joined to something else since. */
-	if (left->id != c->left || right < 0 || t->symbols[right].id != c->right)
-		return;
-	left->id = c->joined;
-	left->next = t->symbols[right].next;
-	t->symbols[right].id = OG_NO_TOKEN;
-	if (left->next >= 0)
-		t->symbols[left->next].prev = c->at;
-	consider(t, left->prev);
-	consider(t, c->at);
-}
-
+/* One call of encode. */
 struct encoding {
-	struct og_tokenizer *t;
+	const struct og_tokenizer *t;
 	struct og_tokens *out;
+	struct og_bpe_scratch bpe;
+	struct og_buf normal, spare;
 };
 
 static int encode_piece(void *ctx, const char *data, size_t len)
 {
 	struct encoding *e = ctx;
-	struct og_tokenizer *t = e->t;
-	int32_t n;
-	int ret = make_room(t, len);
 
-	if (ret < 0)
-		return ret;
-	if (t->pre.whole_pieces) {
-		uint32_t id = *bytes_place(t, data, len);
+	return og_bpe_encode(e->t, &e->bpe, data, len, e->out);
+}
 
-		if (id != OG_NO_TOKEN)
-			return og_tokens_push(e->out, id);
+static int encode_part(struct encoding *e, struct og_text text, bool is_first)
+{
+	if (text.len_bytes == 0)
+		return 0;
+	return og_pretokenize(&e->t->pre, text, is_first, encode_piece, e);
+}
+
+/* What lies between added tokens: normalize it, and look for those that are found after that. */
+static int encode_segment(struct encoding *e, struct og_text text, bool is_first)
+{
+	static const struct og_added_scope anything = {.control = true};
+	uint32_t at = 0;
+	int ret = 0;
+
+	if (text.len_bytes == 0)
+		return 0;
+	if (e->t->normalizer.nb_steps > 0) {
+		ret = og_normalize(&e->t->normalizer, text, &e->normal, &e->spare);
+		text = (struct og_text){e->normal.data, (uint32_t)e->normal.len};
 	}
-	n = start_symbols(t, data, len);
-	t->heap_len = 0;
-	for (int32_t i = 0; i < n; i++)
-		consider(t, i);
-	while (t->heap_len > 0) {
-		struct candidate c = heap_pop(t);
+	while (at < text.len_bytes && ret == 0) {
+		struct og_added_match m =
+			og_added_find(&e->t->normalized, e->t, text, at, &anything);
 
-		join(t, &c);
+		ret = encode_part(
+			e, (struct og_text){text.data + at, m.start - at}, is_first && at == 0);
+		if (ret == 0 && m.id != OG_NO_TOKEN)
+			ret = og_tokens_push(e->out, m.id);
+		at = m.end;
 	}
-	for (int32_t i = n > 0 ? 0 : -1; i >= 0 && ret == 0; i = t->symbols[i].next)
-		ret = og_tokens_push(e->out, t->symbols[i].id);
 	return ret;
 }
 
-int og_tokenizer_encode(struct og_tokenizer *t, const char *text, size_t len_bytes, bool control,
-	struct og_tokens *out)
+static int push_all(struct og_tokens *out, const uint32_t *ids, uint32_t nb)
 {
-	struct encoding e = {t, out};
-	size_t start = 0, at = 0;
-	int ret;
+	int ret = 0;
 
-	while (at < len_bytes) {
-		uint32_t special = special_at(t, text + at, len_bytes - at, control);
+	for (uint32_t i = 0; i < nb && ret == 0; i++)
+		ret = og_tokens_push(out, ids[i]);
+	return ret;
+}
 
-		if (special == OG_NO_TOKEN) {
-			at++;
-			continue;
-		}
-		ret = og_pretokenize(&t->pre, text + start, at - start, encode_piece, &e);
-		if (ret == 0)
-			ret = og_tokens_push(out, special);
-		if (ret < 0)
-			return ret;
-		at += t->tokens[special].len_bytes;
-		start = at;
+static int encode_text(struct encoding *e, struct og_text text, const struct og_added_scope *scope)
+{
+	uint32_t at = 0;
+	int ret = 0;
+
+	while (at < text.len_bytes && ret == 0) {
+		struct og_added_match m = og_added_find(&e->t->raw, e->t, text, at, scope);
+
+		ret = encode_segment(e, (struct og_text){text.data + at, m.start - at}, at == 0);
+		if (ret == 0 && m.id != OG_NO_TOKEN)
+			ret = og_tokens_push(e->out, m.id);
+		at = m.end;
 	}
-	return og_pretokenize(&t->pre, text + start, at - start, encode_piece, &e);
+	return ret;
+}
+
+int og_tokenizer_encode(const struct og_tokenizer *t, struct og_text text, unsigned flags,
+	const struct og_span *foreign, uint32_t nb_foreign, struct og_tokens *out)
+{
+	struct og_added_scope scope = {flags & OG_ENCODE_CONTROL, foreign, nb_foreign};
+	struct encoding e = {.t = t, .out = out};
+	int ret = 0;
+
+	if (text.len_bytes > OG_TOKENIZER_TEXT_MAX_BYTES)
+		return -E2BIG;
+	if (flags & OG_ENCODE_WHOLE)
+		ret = push_all(out, t->before, t->nb_before);
+	if (ret == 0)
+		ret = encode_text(&e, text, &scope);
+	if (ret == 0 && flags & OG_ENCODE_WHOLE)
+		ret = push_all(out, t->after, t->nb_after);
+	og_bpe_scratch_fini(&e.bpe);
+	free(e.normal.data);
+	free(e.spare.data);
+	return ret;
 }

@@ -44,7 +44,8 @@ static void round_trip(struct og_tokenizer *t, const char *text, size_t len)
 	struct og_tokens out = {ids, 0, TEXT_MAX};
 	size_t at = 0;
 
-	OG_ASSERT(og_tokenizer_encode(t, text, len, false, &out) == 0);
+	OG_ASSERT(og_tokenizer_encode(t, (struct og_text){text, (uint32_t)len}, 0, NULL, 0, &out) ==
+		  0);
 	for (uint32_t i = 0; i < out.count; i++) {
 		struct og_text bytes = og_tokenizer_bytes(t, ids[i]);
 
@@ -54,7 +55,8 @@ static void round_trip(struct og_tokenizer *t, const char *text, size_t len)
 	}
 	OG_ASSERT(at == len);
 	out.count = 0;
-	OG_ASSERT(og_tokenizer_encode(t, text, len, true, &out) == 0);
+	OG_ASSERT(og_tokenizer_encode(t, (struct og_text){text, (uint32_t)len}, OG_ENCODE_CONTROL,
+			  NULL, 0, &out) == 0);
 }
 
 static bool is_utf8(const char *s, uint32_t len)

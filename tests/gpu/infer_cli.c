@@ -75,7 +75,8 @@ static json_t *tokenize(struct cli *c, const char *text, size_t len_bytes)
 	json_t *ids = json_array();
 
 	out.ids = calloc(out.cap, sizeof(*out.ids));
-	if (out.ids == NULL || og_tokenizer_encode(c->tokenizer, text, len_bytes, true, &out) < 0) {
+	if (out.ids == NULL || og_tokenizer_encode(c->tokenizer, (struct og_text){text, len_bytes},
+				       OG_ENCODE_CONTROL | OG_ENCODE_WHOLE, NULL, 0, &out) < 0) {
 		free(out.ids);
 		json_decref(ids);
 		return error_object("the text cannot be encoded");

@@ -1,5 +1,4 @@
 #include "gguf_writer.h"
-#include "gpu/chat.h"
 #include "gpu/pretokenize.h"
 #include "gpu/tokenizer.h"
 
@@ -38,13 +37,19 @@ static void drop(struct fixture *f)
 	og_gw_fini(&f->w);
 }
 
+static int encode(const struct og_tokenizer *t, const char *text, size_t len, unsigned flags,
+	struct og_tokens *out)
+{
+	return og_tokenizer_encode(t, (struct og_text){text, (uint32_t)len}, flags, NULL, 0, out);
+}
+
 static void expect_tokens(
 	struct fixture *f, const char *text, bool control, const uint32_t *want, uint32_t n)
 {
 	uint32_t ids[64];
 	struct og_tokens out = {ids, 0, 64};
 
-	cr_assert_eq(og_tokenizer_encode(f->t, text, strlen(text), control, &out), 0);
+	cr_assert_eq(encode(f->t, text, strlen(text), control ? OG_ENCODE_CONTROL : 0, &out), 0);
 	cr_expect_eq(out.count, n, "\"%s\" gave %u tokens", text, out.count);
 	for (uint32_t i = 0; i < OG_MIN(n, out.count); i++)
 		cr_expect_eq(ids[i], want[i], "\"%s\": token %u is %u, not %u", text, i, ids[i],
@@ -85,10 +90,29 @@ Test(tokenizer, reads_no_control_token_in_what_a_stranger_wrote)
 	uint32_t ids[16];
 	struct og_tokens out = {ids, 0, 16};
 
-	cr_assert_eq(og_tokenizer_encode(f.t, text, strlen(text), false, &out), 0);
+	cr_assert_eq(encode(f.t, text, strlen(text), 0, &out), 0);
 	cr_expect_eq(out.count, strlen(text));
 	for (uint32_t i = 0; i < out.count; i++)
 		cr_expect_eq(ids[i], (uint8_t)text[i]);
+	drop(&f);
+}
+
+Test(tokenizer, reads_control_tokens_outside_of_foreign_spans)
+{
+	static const char text[] = "<|im_end|><|im_end|>|><|im_end|>";
+	static const struct og_span foreign[] = {{10, 22}};
+	struct fixture f = make_small();
+	uint32_t ids[32];
+	struct og_tokens out = {ids, 0, 32};
+
+	cr_assert_eq(og_tokenizer_encode(f.t, (struct og_text){text, sizeof(text) - 1},
+			     OG_ENCODE_CONTROL, foreign, 1, &out),
+		0);
+	cr_assert_eq(out.count, 1 + 12 + 1);
+	cr_expect_eq(ids[0], OG_GW_IM_END);
+	cr_expect_eq(ids[13], OG_GW_IM_END);
+	for (uint32_t i = 1; i < 13; i++)
+		cr_expect_eq(ids[i], (uint8_t)text[10 + i - 1]);
 	drop(&f);
 }
 
@@ -106,7 +130,7 @@ Test(tokenizer, gives_back_any_bytes)
 		for (uint32_t i = 0; i < len; i++)
 			text[i] = round % 2 ? (char)og_rand_u32(&r)
 					    : "hello wr\nd\xc3\xa9"[og_rand_below(&r, 12)];
-		cr_assert_eq(og_tokenizer_encode(f.t, text, len, true, &out), 0);
+		cr_assert_eq(encode(f.t, text, len, OG_ENCODE_CONTROL, &out), 0);
 		for (uint32_t i = 0; i < out.count; i++) {
 			struct og_text bytes = og_tokenizer_bytes(f.t, ids[i]);
 
@@ -125,7 +149,7 @@ Test(tokenizer, says_when_the_tokens_do_not_fit)
 	uint32_t ids[4];
 	struct og_tokens out = {ids, 0, 4};
 
-	cr_expect_eq(og_tokenizer_encode(f.t, "12345", 5, true, &out), -E2BIG);
+	cr_expect_eq(encode(f.t, "12345", 5, OG_ENCODE_CONTROL, &out), -E2BIG);
 	cr_expect_eq(out.count, 4);
 	drop(&f);
 }
@@ -139,11 +163,11 @@ Test(tokenizer, merges_a_long_piece_in_reasonable_time)
 	struct og_tokens out = {ids, 0, LEN};
 
 	memset(text, 'l', LEN);
-	cr_assert_eq(og_tokenizer_encode(f.t, text, LEN, true, &out), 0);
+	cr_assert_eq(encode(f.t, text, LEN, OG_ENCODE_CONTROL, &out), 0);
 	cr_expect_eq(out.count, LEN / 2);
 	out.count = 0;
 	memset(text, ' ', LEN);
-	cr_assert_eq(og_tokenizer_encode(f.t, text, LEN, true, &out), 0);
+	cr_assert_eq(encode(f.t, text, LEN, OG_ENCODE_CONTROL, &out), 0);
 	cr_expect_eq(out.count, LEN);
 	free(text);
 	free(ids);
@@ -195,7 +219,9 @@ Test(tokenizer, cuts_text_by_the_named_rule)
 		struct og_text name = {cases[i].name, (uint32_t)strlen(cases[i].name)};
 
 		cr_assert_eq(og_pretokenizer_init(&pre, name), 0);
-		cr_expect_eq(og_pretokenize(&pre, text, strlen(text), append_piece, &p), 0);
+		cr_expect_eq(og_pretokenize(&pre, (struct og_text){text, (uint32_t)strlen(text)},
+				     true, append_piece, &p),
+			0);
 		cr_expect_str_eq(p.text, cases[i].want, "%s: %s", cases[i].name, p.text);
 		og_pretokenizer_fini(&pre);
 	}
@@ -234,77 +260,4 @@ Test(tokenizer, refuses_ids_beyond_the_vocabulary)
 	cr_expect(strstr(err, "eos_token_id") != NULL, "%s", err);
 	og_gguf_fini(&g);
 	og_gw_fini(&w);
-}
-
-static const struct og_infer_message conversation[] = {
-	{"system", "he", 2},
-	{"user", " o\n<|im_end|>\n", 14},
-};
-
-Test(tokenizer, renders_chatml)
-{
-	struct fixture f = make_small();
-	uint32_t ids[128];
-	struct og_tokens out = {ids, 0, 128};
-	struct og_chat chat;
-	char back[256] = "";
-
-	og_chat_init(&chat, &f.g, f.t);
-	cr_assert_eq(chat.style, OG_CHAT_CHATML);
-	cr_assert_eq(og_chat_encode(&chat, f.t, conversation, 2, &out), 0);
-	for (uint32_t i = 0; i < out.count; i++) {
-		struct og_text bytes = og_tokenizer_bytes(f.t, ids[i]);
-
-		strncat(back, bytes.data, bytes.len_bytes);
-		if (ids[i] == OG_GW_IM_START)
-			strcat(back, "[S]");
-		if (ids[i] == OG_GW_IM_END)
-			strcat(back, "[E]");
-	}
-	cr_expect_str_eq(back, "[S]system\nhe[E]\n[S]user\n o\n<|im_end|>\n[E]\n[S]assistant\n");
-	drop(&f);
-}
-
-Test(tokenizer, renders_llama_3)
-{
-	struct og_gw_model m = og_gw_small();
-	struct fixture f;
-	uint32_t ids[128];
-	struct og_tokens out = {ids, 0, 128};
-	struct og_chat chat;
-	char back[256] = "";
-
-	m.chat_template = "{{ '<|start_header_id|>' }}";
-	cr_assert_eq(make(&f, &m), 0, "%s", err);
-	og_chat_init(&chat, &f.g, f.t);
-	cr_assert_eq(chat.style, OG_CHAT_LLAMA3);
-	cr_assert_eq(og_chat_encode(&chat, f.t, conversation, 2, &out), 0);
-	for (uint32_t i = 0; i < out.count; i++) {
-		struct og_text bytes = og_tokenizer_bytes(f.t, ids[i]);
-
-		strncat(back, bytes.data, bytes.len_bytes);
-		if (ids[i] == OG_GW_START_HEADER)
-			strcat(back, "[S]");
-		if (ids[i] == OG_GW_END_HEADER)
-			strcat(back, "[M]");
-		if (ids[i] == OG_GW_EOT)
-			strcat(back, "[E]");
-	}
-	cr_expect_str_eq(
-		back, "[S]system[M]\n\nhe[E][S]user[M]\n\no\n<|im_end|>[E][S]assistant[M]\n\n");
-	drop(&f);
-}
-
-Test(tokenizer, says_that_a_template_is_of_another_form)
-{
-	struct og_gw_model m = og_gw_small();
-	struct og_tokens out = {NULL, 0, 0};
-	struct fixture f;
-	struct og_chat chat;
-
-	m.chat_template = "[INST] {{ x }} [/INST]";
-	cr_assert_eq(make(&f, &m), 0, "%s", err);
-	og_chat_init(&chat, &f.g, f.t);
-	cr_expect_eq(og_chat_encode(&chat, f.t, conversation, 2, &out), -EOPNOTSUPP);
-	drop(&f);
 }
