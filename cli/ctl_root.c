@@ -81,7 +81,8 @@ static int model_line(char *out, size_t cap, const char *model)
 
 static int init_root(const char *name, const char *model, const char *bootstrap)
 {
-	char conf[OG_CTL_FILE_BYTES], content[4096], full[OG_CTL_PATH_BYTES], serves[256];
+	char conf[OG_CTL_FILE_BYTES], content[2 * OG_CTL_PATH_BYTES], full[OG_CTL_PATH_BYTES],
+		serves[256];
 	const char *loopback =
 		strncmp(bootstrap, "127.", 4) == 0 ? "[port]\naddress = 127.0.0.1\n" : "";
 	int ret = og_make_dirs(og_ctl_root), status;
