@@ -96,6 +96,7 @@ struct og_cluster_core_stats {
 	uint64_t rx_datagrams, rx_unknown;
 	uint64_t peers, peers_opened, peers_closed, duplicates_closed, dials, dials_failed;
 	uint64_t refused_firewall, refused_full, events_dropped, handshakes;
+	uint64_t silent_evicted; /* accepted, gave way to others before their first bytes */
 	uint64_t table_nodes, topics;
 	uint64_t persistent; /* 1: in other nodes' tables, stores for them */
 };

@@ -257,12 +257,35 @@ static void conn_close(struct og_peers *p, struct conn *c, int reason, uint64_t 
 	og_stream_close(p->streams, id, now_ns);
 }
 
+/*
+ * Handshakes are cheap for who sends them by the thousand; a peer that means it sends its first bytes
+ * within a round trip. So when all is full, who has owed them longest gives way.
+ */
+static bool evict_silent(struct og_peers *p, uint64_t now_ns)
+{
+	struct conn *oldest = NULL;
+
+	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
+		struct conn *c = &p->conns[i];
+
+		if (c->state == CONN_STARTED && !c->initiator && (!oldest || c->due < oldest->due))
+			oldest = c;
+	}
+	if (!oldest)
+		return false;
+	og_count(&p->opts.stats->silent_evicted);
+	conn_close(p, oldest, -ENOBUFS, now_ns);
+	return true;
+}
+
 int og_peers_reserve(struct og_peers *p, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
 {
 	struct og_stream_id id;
 	struct conn *c;
 	int ret = og_stream_reserve(p->streams, &id, udx_id, now_ns);
 
+	if (ret == -ENOSPC && evict_silent(p, now_ns))
+		ret = og_stream_reserve(p->streams, &id, udx_id, now_ns);
 	if (ret < 0) {
 		og_count(&p->opts.stats->refused_full);
 		return ret;
