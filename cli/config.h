@@ -43,7 +43,8 @@ struct og_config_model {
 	char path[PATH_MAX];
 	char backend[16];
 	char alias[OG_MODEL_NAME_BYTES];
-	uint64_t device, context, kv_memory, max_batch, queue, threads;
+	uint64_t device, context, kv_memory, swap_memory, max_batch, queue, threads;
+	bool prefix_reuse;
 	int32_t section_line;
 	int32_t where[OG_CONFIG_KEYS_MAX]; /* per row of the table */
 };
@@ -154,6 +155,9 @@ int og_config_finish(struct og_config *cfg, struct og_problems *problems) OG_MUS
 
 /* Every value with where it came from, in a form that parses back. */
 void og_config_print(const struct og_config *cfg, FILE *out);
+/* Calls `fn` for each key whose values differ, in the order of the table. */
+void og_config_diff(const struct og_config *a, const struct og_config *b,
+	void (*fn)(void *ctx, const char *section, const char *key), void *ctx);
 /* Every key with type, default, range and help. */
 void og_config_list(FILE *out);
 

@@ -392,10 +392,10 @@ static void register_phases(const struct og_lcore_counters *lc)
 
 	for (int i = 0; i < OG_PHASE_COUNT; i++) {
 		const struct og_metric m = {
-			.name = "og_dataplane_phase_nanoseconds_total",
+			.name = "og_dataplane_phase_seconds_total",
 			.labels = labels[i],
 			.help = "Busy time by phase of a pass, estimated from one pass in 16.",
-			.type = OG_METRIC_COUNTER,
+			.type = OG_METRIC_COUNTER_NS,
 			.value = &lc->phase_ns[i],
 		};
 
@@ -423,10 +423,12 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 			0},
 		{"og_dataplane_commands_total", "Commands of the router handled.", &lc->commands,
 			0},
-		{"og_dataplane_busy_nanoseconds_total", "Time in passes with work.", &lc->busy_ns,
-			0},
-		{"og_dataplane_idle_nanoseconds_total", "Time in empty passes.", &lc->idle_ns, 0},
-		{"og_dataplane_sleep_nanoseconds_total", "Time asleep.", &lc->sleep_ns, 0},
+		{"og_dataplane_busy_seconds_total", "Time in passes with work.", &lc->busy_ns,
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_idle_seconds_total", "Time in empty passes.", &lc->idle_ns,
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_sleep_seconds_total", "Time asleep.", &lc->sleep_ns,
+			OG_METRIC_COUNTER_NS},
 		{"og_dataplane_sleeps_total", "Times that the core blocked.", &lc->sleeps, 0},
 		{"og_dataplane_jobs_posted_total", "Jobs for the crypto workers.", &w->posted, 0},
 		{"og_dataplane_jobs_done_total", "Jobs run.", &w->done, 0},

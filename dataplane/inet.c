@@ -31,10 +31,19 @@ static const uint8_t arp_head[ARP_OP] = {0, 1, 8, 0, 6, 4}; /* Ethernet, IPv4, t
 
 uint32_t og_inet_sum(uint32_t start, const uint8_t *data, size_t len_bytes)
 {
-	uint64_t sum = start;
+	uint64_t sum = start, words = 0;
 
+	for (; len_bytes >= 32; data += 32, len_bytes -= 32)
+		words += ((uint64_t)og_load_le32(data) + og_load_le32(data + 4)) +
+			 ((uint64_t)og_load_le32(data + 8) + og_load_le32(data + 12)) +
+			 ((uint64_t)og_load_le32(data + 16) + og_load_le32(data + 20)) +
+			 ((uint64_t)og_load_le32(data + 24) + og_load_le32(data + 28));
 	for (; len_bytes >= 4; data += 4, len_bytes -= 4)
-		sum += (uint32_t)og_load_be16(data) + og_load_be16(data + 2);
+		words += og_load_le32(data);
+	/* RFC 1071, 2: in any order of bytes, in words of any width, and swapped once at the end. */
+	while (words > UINT16_MAX)
+		words = (words & UINT16_MAX) + (words >> 16);
+	sum += __builtin_bswap16((uint16_t)words);
 	if (len_bytes >= 2) {
 		sum += og_load_be16(data);
 		data += 2;

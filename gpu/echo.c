@@ -39,7 +39,7 @@ bool og_engine_step_echo(struct og_engine *e)
 	struct og_sequence *s;
 	bool worked = false;
 
-	TAILQ_FOREACH(s, &e->running, link)
+	TAILQ_FOREACH(s, &e->lists[OG_SEQUENCE_RUNNING], link)
 	{
 		if (!og_sequence_is_ready(s) || s->credits == 0)
 			continue;

@@ -8,7 +8,6 @@
 #include <time.h>
 
 enum {
-	NO_SLOT = UINT32_MAX,
 	EVENTS_PER_SEQUENCE = 4,
 	EVENTS_SPARE = 64,
 };
@@ -22,12 +21,6 @@ OG_PRINTF(3, 4) static int refuse(struct og_engine *e, int ret, const char *fmt,
 	va_end(args);
 	og_count(&e->stats.refused_total);
 	return ret;
-}
-
-static void move(struct og_sequence *s, struct og_sequence_list *from, struct og_sequence_list *to)
-{
-	TAILQ_REMOVE(from, s, link);
-	TAILQ_INSERT_TAIL(to, s, link);
 }
 
 bool og_sequence_is_ready(const struct og_sequence *s)
@@ -61,14 +54,9 @@ static struct og_infer_event *close_sequence(struct og_engine *e, struct og_sequ
 	event->completion_tokens = s->nb_sampled;
 	og_infer_request_free(s->req);
 	s->req = NULL;
-	if (s->slot != NO_SLOT) {
-		e->free_slots[e->nb_free_slots++] = s->slot;
-		move(s, &e->running, &e->free);
-		e->stats.running--;
-	} else {
-		move(s, &e->queued, &e->free);
-		e->stats.queued--;
-	}
+	if (e->model)
+		og_sequence_drop_pages(e, s);
+	og_sequence_move(e, s, OG_SEQUENCE_FREE);
 	return event;
 }
 
@@ -119,49 +107,39 @@ static bool deliver(struct og_engine *e, struct og_sequence *s)
 
 static bool deliver_all(struct og_engine *e)
 {
+	static const enum og_sequence_state states[] = {OG_SEQUENCE_RUNNING, OG_SEQUENCE_PARKED};
 	struct og_sequence *s, *next;
 	bool worked = false;
 
-	for (s = TAILQ_FIRST(&e->running); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		worked |= deliver(e, s);
-	}
+	for (size_t i = 0; i < OG_ARRAY_LEN(states); i++)
+		for (s = TAILQ_FIRST(&e->lists[states[i]]); s; s = next) {
+			next = TAILQ_NEXT(s, link);
+			worked |= deliver(e, s);
+		}
 	return worked;
 }
 
-static void admit(struct og_engine *e)
+static void count_pages(struct og_engine *e)
 {
-	struct og_sequence *s;
+	uint32_t held = e->kv.nb_pages - og_kv_pool_available(&e->kv);
 
-	while (e->nb_free_slots > 0 && (s = TAILQ_FIRST(&e->queued))) {
-		s->slot = e->free_slots[--e->nb_free_slots];
-		move(s, &e->queued, &e->running);
-		e->stats.queued--;
-		e->stats.running++;
-	}
-}
-
-static void count_cache(struct og_engine *e)
-{
-	struct og_sequence *s;
-	uint64_t used = 0;
-
-	TAILQ_FOREACH(s, &e->running, link)
-	used += s->nb_cached;
-	e->stats.kv_tokens_used = used;
+	e->stats.kv_tokens_used = (uint64_t)held * OG_KV_PAGE_TOKENS;
+	e->stats.kv_tokens_reusable = (uint64_t)e->kv.nb_idle * OG_KV_PAGE_TOKENS;
+	e->stats.swap_bytes_used =
+		(uint64_t)(e->swap.nb_places - e->swap.nb_free) * e->swap.page_bytes;
 }
 
 bool og_engine_step(struct og_engine *e)
 {
 	bool worked = deliver_all(e);
 
-	admit(e);
+	og_engine_admit(e);
 	if (e->backend_kind == OG_BACKEND_ECHO)
 		worked |= og_engine_step_echo(e);
 	else if (e->model)
 		worked |= og_engine_step_model(e);
 	worked |= deliver_all(e);
-	count_cache(e);
+	count_pages(e);
 	return worked;
 }
 
@@ -174,10 +152,8 @@ static struct og_sequence *find(struct og_engine *e, uint64_t id)
 {
 	struct og_sequence *s;
 
-	TAILQ_FOREACH(s, &e->running, link)
-	if (s->req->id == id)
-		return s;
-	TAILQ_FOREACH(s, &e->queued, link)
+	for (int state = OG_SEQUENCE_QUEUED; state < OG_SEQUENCE_STATES; state++)
+		TAILQ_FOREACH(s, &e->lists[state], link)
 	if (s->req->id == id)
 		return s;
 	return NULL;
@@ -187,8 +163,10 @@ void og_engine_cancel(struct og_engine *e, uint64_t id)
 {
 	struct og_sequence *s = find(e, id);
 
-	if (s)
-		close_done(e, s, OG_FINISH_CANCELLED);
+	if (!s)
+		return;
+	close_done(e, s, OG_FINISH_CANCELLED);
+	count_pages(e);
 }
 
 void og_engine_credit(struct og_engine *e, uint64_t id, uint32_t n)
@@ -249,19 +227,18 @@ static void start_sequence(struct og_engine *e, struct og_sequence *s)
 	uint32_t room = e->backend_kind == OG_BACKEND_ECHO ? UINT32_MAX : e->context - s->nb_prompt;
 
 	s->sampled_max = params->max_tokens > 0 ? OG_MIN(params->max_tokens, room) : room;
-	s->nb_cached = s->nb_sampled = s->echo_at = 0;
-	s->slot = NO_SLOT;
+	s->order = e->nb_submitted++;
+	s->nb_cached = s->nb_sampled = s->echo_at = s->nb_rows = s->idle_passes = 0;
 	s->credits = s->req->credits;
 	s->is_finished = false;
 	og_text_out_init(&s->text, params);
-	move(s, &e->free, &e->queued);
-	e->stats.queued++;
+	og_sequence_move(e, s, OG_SEQUENCE_QUEUED);
 	og_count(&e->stats.requests_total);
 }
 
 int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
 {
-	struct og_sequence *s = TAILQ_FIRST(&e->free);
+	struct og_sequence *s = TAILQ_FIRST(&e->lists[OG_SEQUENCE_FREE]);
 	int ret;
 
 	if (e->backend_kind == OG_BACKEND_NONE)
@@ -355,20 +332,35 @@ static uint32_t count_processors(void)
 	return (uint32_t)OG_MAX(CPU_COUNT(&set), 1);
 }
 
-/* As many slots as were asked for and as the cache memory holds. */
-static int choose_slots(
+/* As many pages as the cache memory holds, or as full slots use. */
+static int choose_pages(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	uint64_t slot_bytes = og_kv_slot_bytes(&e->model->hp, e->context);
-	uint64_t fitting = opts->kv_memory_bytes ? opts->kv_memory_bytes / slot_bytes : UINT64_MAX;
+	uint64_t page_bytes = og_kv_page_bytes(&e->model->hp), nb_pages;
 
-	e->nb_slots = (uint32_t)OG_MIN((uint64_t)e->nb_slots, fitting);
-	if (e->nb_slots > 0)
+	e->table_pages = (e->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS;
+	nb_pages = opts->kv_memory_bytes ? opts->kv_memory_bytes / page_bytes
+					 : (uint64_t)e->nb_slots * e->table_pages;
+	if (nb_pages < e->table_pages || nb_pages > UINT32_MAX) {
+		snprintf(err, err_bytes,
+			"the KV cache of one sequence of %u tokens takes %llu bytes; %llu are "
+			"allowed",
+			e->context, (unsigned long long)(e->table_pages * page_bytes),
+			(unsigned long long)opts->kv_memory_bytes);
+		return -ENOMEM;
+	}
+	/* Without pages for its prompt nobody runs: more slots than pages are of no use. */
+	e->nb_slots = (uint32_t)OG_MIN((uint64_t)e->nb_slots, nb_pages);
+	e->no_prefix_reuse = opts->no_prefix_reuse;
+	e->tables = calloc((size_t)e->nb_slots * e->table_pages, sizeof(*e->tables));
+	if (e->tables && og_kv_pool_init(&e->kv, (uint32_t)nb_pages) == 0 &&
+		og_kv_swap_init(&e->swap, page_bytes,
+			opts->swap_memory_bytes
+				? (uint32_t)OG_MIN(opts->swap_memory_bytes / page_bytes, UINT32_MAX)
+				: (uint32_t)nb_pages) == 0)
 		return 0;
-	snprintf(err, err_bytes,
-		"the KV cache of one sequence of %u tokens takes %llu bytes; %llu are allowed",
-		e->context, (unsigned long long)slot_bytes,
-		(unsigned long long)opts->kv_memory_bytes);
+	snprintf(err, err_bytes, "no memory for the tables of %llu pages of KV cache",
+		(unsigned long long)nb_pages);
 	return -ENOMEM;
 }
 
@@ -377,8 +369,7 @@ static int start_backend(
 {
 	struct og_backend_opts b = {
 		.model = e->model,
-		.context = e->context,
-		.nb_slots = e->nb_slots,
+		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = opts->threads ? opts->threads : count_processors(),
 	};
@@ -422,7 +413,7 @@ static int load_model(
 	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
 			   (uint64_t)(end.tv_nsec - start.tv_nsec);
 	e->context = OG_MIN(e->context, e->model->hp.context);
-	return choose_slots(e, opts, err, err_bytes);
+	return choose_pages(e, opts, err, err_bytes);
 }
 
 static int make_sequences(struct og_engine *e, uint32_t queue)
@@ -431,15 +422,18 @@ static int make_sequences(struct og_engine *e, uint32_t queue)
 	e->free_slots = calloc(e->nb_slots, sizeof(*e->free_slots));
 	e->sequences = calloc(e->nb_sequences, sizeof(*e->sequences));
 	e->token_store = calloc((size_t)e->nb_sequences * e->context, sizeof(*e->token_store));
-	if (!e->free_slots || !e->sequences || !e->token_store)
+	e->swap_store = calloc(
+		OG_MAX((size_t)e->nb_sequences * e->table_pages, 1u), sizeof(*e->swap_store));
+	if (!e->free_slots || !e->sequences || !e->token_store || !e->swap_store)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < e->nb_slots; i++)
 		e->free_slots[e->nb_free_slots++] = e->nb_slots - 1 - i;
 	for (uint32_t i = 0; i < e->nb_sequences; i++) {
 		e->sequences[i].tokens = e->token_store + (size_t)i * e->context;
-		TAILQ_INSERT_TAIL(&e->free, &e->sequences[i], link);
+		e->sequences[i].swapped = e->swap_store + (size_t)i * e->table_pages;
+		TAILQ_INSERT_TAIL(&e->lists[OG_SEQUENCE_FREE], &e->sequences[i], link);
 	}
-	e->stats.kv_tokens_total = e->model ? (uint64_t)e->nb_slots * e->context : 0;
+	e->stats.kv_tokens_total = (uint64_t)e->kv.nb_pages * OG_KV_PAGE_TOKENS;
 	return og_event_queue_init(
 		&e->events, e->nb_sequences * (1 + EVENTS_PER_SEQUENCE) + EVENTS_SPARE);
 }
@@ -488,9 +482,8 @@ int og_engine_create(
 	snprintf(err, err_bytes, "out of memory");
 	if (!e)
 		return -ENOMEM;
-	TAILQ_INIT(&e->free);
-	TAILQ_INIT(&e->queued);
-	TAILQ_INIT(&e->running);
+	for (int i = 0; i < OG_SEQUENCE_STATES; i++)
+		TAILQ_INIT(&e->lists[i]);
 	ret = start(e, opts, err, err_bytes);
 	if (ret < 0) {
 		og_engine_destroy(e);
@@ -508,6 +501,10 @@ void og_engine_destroy(struct og_engine *e)
 	free(e->sequences);
 	free(e->token_store);
 	free(e->free_slots);
+	free(e->tables);
+	free(e->swap_store);
+	og_kv_pool_fini(&e->kv);
+	og_kv_swap_fini(&e->swap);
 	free(e->rows);
 	free(e->logits);
 	free(e->sampler_scratch);

@@ -3,7 +3,8 @@
  *
  * Requests are batched continuously: each step computes one token for every running request, and
  * part of the prompt of those that have just begun. A request's tokens are the same alone and in
- * company. Whoever drives the engine submits requests and polls events; each request that was
+ * company, after a prefix that was computed for another, and after giving way to others: where the
+ * KV cache runs short the youngest waits, its part of the cache in host memory. Whoever drives the engine submits requests and polls events; each request that was
  * accepted ends in exactly one DONE or ERROR event.
  *
  * Units:   tokens, bytes.
@@ -35,12 +36,13 @@ struct og_engine_opts {
 	const char *path; /* of a GGUF file */
 	const char *name; /* NULL: the file's, without folder and .gguf */
 	enum og_engine_backend backend;
-	uint32_t context;   /* tokens per sequence; 0: default. At most what the model has */
-	uint32_t max_batch; /* sequences at once; 0: default */
-	uint32_t queue;     /* requests waiting beyond those; 0: default */
-	uint64_t
-		kv_memory_bytes; /* lowers max_batch where the cache would be larger; 0: no limit */
-	uint32_t threads;        /* 0: as many as this process may run on */
+	uint32_t context;         /* tokens per sequence; 0: default. At most what the model has */
+	uint32_t max_batch;       /* sequences at once; 0: default */
+	uint32_t queue;           /* requests waiting beyond those; 0: default */
+	uint64_t kv_memory_bytes; /* of the cache; 0: enough for max_batch full contexts */
+	uint64_t swap_memory_bytes; /* of the host, for who gives way; 0: as much as the cache */
+	bool no_prefix_reuse;       /* compute each prompt anew */
+	uint32_t threads;           /* 0: as many as this process may run on */
 	struct og_load_progress *progress; /* may be NULL */
 };
 
@@ -48,8 +50,11 @@ struct og_engine_opts {
 struct og_engine_stats {
 	uint64_t running;
 	uint64_t queued;
-	uint64_t kv_tokens_used;
+	uint64_t parked;         /* of the requests begun, those that had to give way */
+	uint64_t kv_tokens_used; /* room held by requests, in whole pages */
 	uint64_t kv_tokens_total;
+	uint64_t kv_tokens_reusable; /* of prompts past, held by nobody */
+	uint64_t swap_bytes_used;
 	uint64_t requests_total;
 	uint64_t refused_total;
 	uint64_t done_total; /* finished by themselves */
@@ -57,6 +62,9 @@ struct og_engine_stats {
 	uint64_t failed_total;
 	uint64_t prompt_tokens_total;     /* computed */
 	uint64_t completion_tokens_total; /* sampled */
+	uint64_t prefix_hit_tokens_total; /* of prompts, found instead of computed */
+	uint64_t parked_total;
+	uint64_t recomputed_total; /* parked without room to keep what they had */
 	uint64_t steps_total;
 	uint64_t busy_ns_total; /* in the forward pass: tokens over this are tokens/s */
 	uint64_t weight_bytes;

@@ -1,13 +1,14 @@
 /*
- * engine_priv.h: the engine's state, shared by engine.c (requests in and out), schedule.c (a step of
- * the model) and echo.c (a step without one).
+ * engine_priv.h: the engine's state, shared by engine.c (requests in and out), admit.c (who runs),
+ * schedule.c (a step of the model) and echo.c (a step without one).
  */
 #pragma once
 #include "gpu/backend.h"
 #include "gpu/chat.h"
 #include "gpu/engine.h"
 #include "gpu/event_queue.h"
-#include "gpu/kv_cache.h"
+#include "gpu/kv_pool.h"
+#include "gpu/kv_swap.h"
 #include "gpu/sampler.h"
 #include "gpu/text_out.h"
 
@@ -18,17 +19,33 @@ enum {
 	OG_PREFILL_ROWS_SHARED = 32, /* of them while others wait for their next token */
 };
 
+enum og_sequence_state {
+	OG_SEQUENCE_FREE,
+	OG_SEQUENCE_QUEUED,  /* not yet begun */
+	OG_SEQUENCE_RUNNING, /* has a slot */
+	OG_SEQUENCE_PARKED,  /* had to give way; its pages are in host memory */
+	OG_SEQUENCE_STATES,
+};
+
 /* A request from submit to its last event. */
 struct og_sequence {
-	TAILQ_ENTRY(og_sequence) link; /* in exactly one of the engine's lists */
+	TAILQ_ENTRY(og_sequence) link; /* in the list of its state */
+	enum og_sequence_state state;
+	uint64_t order; /* of arrival */
 	struct og_infer_request *req;
 	uint32_t *tokens; /* (context): the prompt, then what was sampled */
 	uint32_t nb_tokens;
 	uint32_t nb_prompt;
-	uint32_t nb_cached; /* tokens whose keys and values are in the cache */
+	uint32_t nb_cached; /* tokens whose keys and values are in the cache, or swapped out */
 	uint32_t nb_sampled;
 	uint32_t sampled_max;
-	uint32_t slot; /* of the KV cache, while running */
+	uint32_t slot;      /* which block table, while running */
+	uint32_t nb_pages;  /* in it */
+	uint32_t nb_shared; /* of them, from the first, that others may find */
+	uint64_t parent;    /* serial of the last of those */
+	uint32_t *swapped;  /* (table_pages): places of its pages, while parked */
+	uint32_t nb_swapped;
+	uint32_t idle_passes; /* since somebody read from it, while others waited */
 	uint32_t credits;
 	uint32_t echo_at; /* bytes of the echo already sent */
 	bool is_finished; /* nothing more is computed; text may remain to be sent */
@@ -53,11 +70,18 @@ struct og_engine {
 	uint32_t nb_slots;
 	uint32_t *free_slots;
 	uint32_t nb_free_slots;
+	struct og_kv_pool kv;
+	struct og_kv_swap swap;
+	bool no_prefix_reuse;
+	uint32_t *tables; /* (slots, table_pages): the block tables */
+	uint32_t table_pages;
 
 	struct og_sequence *sequences;
 	uint32_t nb_sequences;
 	uint32_t *token_store; /* (sequences, context) */
-	struct og_sequence_list free, queued, running;
+	uint32_t *swap_store;  /* (sequences, table_pages) */
+	uint64_t nb_submitted;
+	struct og_sequence_list lists[OG_SEQUENCE_STATES];
 	struct og_event_queue events;
 
 	struct og_row *rows; /* of the batch */
@@ -65,6 +89,26 @@ struct og_engine {
 	struct og_sampler_item *sampler_scratch;
 	struct og_engine_stats stats;
 };
+
+static inline uint32_t *og_sequence_pages(const struct og_engine *e, const struct og_sequence *s)
+{
+	return e->tables + (size_t)s->slot * e->table_pages;
+}
+
+/* Let those begin, or go on, for whom there is room. */
+void og_engine_admit(struct og_engine *e);
+/* To another state and its list; takes or leaves a slot. */
+void og_sequence_move(struct og_engine *e, struct og_sequence *s, enum og_sequence_state to);
+/*
+ * Pages for up to n more tokens of a running sequence; others may have to give way, also in the step
+ * that is being put together. Returns for how many tokens there is room.
+ */
+uint32_t og_sequence_grow(struct og_engine *e, struct og_sequence *s, uint32_t n);
+/* All its pages, wherever they are: nothing more is computed. */
+void og_sequence_drop_pages(struct og_engine *e, struct og_sequence *s);
+/* Take over what others have computed of the prompt's next pages, and let others find its own. */
+void og_sequence_find_prefix(struct og_engine *e, struct og_sequence *s);
+void og_sequence_share_prefix(struct og_engine *e, struct og_sequence *s);
 
 /* One step of the running sequences, none of which is finished with text to send. */
 bool og_engine_step_model(struct og_engine *e);

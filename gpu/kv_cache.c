@@ -3,24 +3,23 @@
 #include <errno.h>
 #include <sys/mman.h>
 
-uint64_t og_kv_slot_bytes(const struct og_hparams *hp, uint32_t context)
+uint64_t og_kv_page_bytes(const struct og_hparams *hp)
 {
-	uint64_t bytes = 2 * sizeof(uint16_t); /* a key and a value */
+	uint64_t bytes = 2 * sizeof(uint16_t) * OG_KV_PAGE_TOKENS; /* a key and a value */
 
 	if (__builtin_mul_overflow(bytes, (uint64_t)hp->head_dim * hp->nb_kv_heads, &bytes) ||
-		__builtin_mul_overflow(bytes, (uint64_t)hp->nb_layers * context, &bytes))
+		__builtin_mul_overflow(bytes, (uint64_t)hp->nb_layers, &bytes))
 		return UINT64_MAX;
 	return bytes;
 }
 
-int og_kv_cache_init(
-	struct og_kv_cache *kv, const struct og_hparams *hp, uint32_t context, uint32_t nb_slots)
+int og_kv_cache_init(struct og_kv_cache *kv, const struct og_hparams *hp, uint32_t nb_pages)
 {
-	uint64_t bytes;
+	uint64_t page_bytes = og_kv_page_bytes(hp), bytes;
 	void *base;
 
-	if (__builtin_mul_overflow(og_kv_slot_bytes(hp, context), (uint64_t)nb_slots, &bytes) ||
-		bytes == 0 || bytes > SIZE_MAX / 2)
+	if (__builtin_mul_overflow(page_bytes, (uint64_t)nb_pages, &bytes) || bytes == 0 ||
+		bytes > SIZE_MAX / 2)
 		return -ENOMEM;
 	base = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -29,10 +28,9 @@ int og_kv_cache_init(
 	*kv = (struct og_kv_cache){
 		.base = base,
 		.map_bytes = bytes,
-		.head_values = (size_t)context * hp->head_dim,
-		.layer_values = (size_t)context * hp->head_dim * hp->nb_kv_heads * 2,
-		.slot_values = bytes / nb_slots / sizeof(uint16_t),
-		.head_dim = hp->head_dim,
+		.head_values = (size_t)OG_KV_PAGE_TOKENS * hp->head_dim,
+		.layer_values = (size_t)OG_KV_PAGE_TOKENS * hp->head_dim * hp->nb_kv_heads * 2,
+		.page_values = page_bytes / sizeof(uint16_t),
 	};
 	return 0;
 }

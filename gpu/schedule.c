@@ -1,6 +1,6 @@
 /*
  * schedule.c: what one step computes: one token for each running sequence that has its prompt behind
- * it, then parts of the prompts of the others, oldest first.
+ * it, then parts of the prompts of the others, oldest first, few enough that those do not wait long.
  */
 #include "gpu/engine_priv.h"
 
@@ -15,56 +15,74 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * OG_NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+static struct og_sequence_list *running(struct og_engine *e)
+{
+	return &e->lists[OG_SEQUENCE_RUNNING];
+}
+
 static uint32_t tokens_left(const struct og_sequence *s)
 {
 	return s->nb_tokens - s->nb_cached;
 }
 
-/* Take the next n tokens of the sequence into the batch. The last one of all yields logits. */
-static uint32_t add_rows(struct og_engine *e, uint32_t at, struct og_sequence *s, uint32_t n)
-{
-	s->nb_rows = n;
-	s->samples = n == tokens_left(s);
-	for (uint32_t i = 0; i < n; i++)
-		e->rows[at + i] = (struct og_row){
-			.token = s->tokens[s->nb_cached + i],
-			.pos = s->nb_cached + i,
-			.slot = s->slot,
-			.wants_logits = s->samples && i == n - 1,
-		};
-	return at + n;
-}
-
-static uint32_t add_decodes(struct og_engine *e)
+/* How many of its next tokens each sequence computes: first those that have their prompt behind them. */
+static bool plan_decodes(struct og_engine *e)
 {
 	struct og_sequence *s;
-	uint32_t n = 0;
+	bool any = false;
 
-	TAILQ_FOREACH(s, &e->running, link)
+	TAILQ_FOREACH(s, running(e), link)
 	{
 		s->nb_rows = 0;
 		if (og_sequence_is_ready(s) && tokens_left(s) == 1 && s->credits > 0)
-			n = add_rows(e, n, s, 1);
+			s->nb_rows = og_sequence_grow(e, s, 1);
+		any |= s->nb_rows > 0;
 	}
-	return n;
+	return any;
 }
 
-static uint32_t add_prefills(struct og_engine *e, uint32_t at)
+static void plan_prefills(struct og_engine *e, bool shared)
 {
-	uint32_t budget = at > 0 ? OG_PREFILL_ROWS_SHARED : OG_PREFILL_ROWS;
+	uint32_t budget = shared ? OG_PREFILL_ROWS_SHARED : OG_PREFILL_ROWS;
 	struct og_sequence *s;
 
-	TAILQ_FOREACH(s, &e->running, link)
+	TAILQ_FOREACH(s, running(e), link)
 	{
-		uint32_t n = tokens_left(s);
+		uint32_t n;
 
-		if (!og_sequence_is_ready(s) || n == 1)
+		if (!og_sequence_is_ready(s) || tokens_left(s) == 1 || budget == 0)
 			continue;
+		og_sequence_find_prefix(e, s);
 		/* Without credits the answer must not begin, but the prompt can be ready. */
-		n = OG_MIN(n - (s->credits == 0), budget);
+		n = OG_MIN(tokens_left(s) - (s->credits == 0), budget);
 		if (n > 0)
-			at = add_rows(e, at, s, n);
-		budget -= n;
+			s->nb_rows = og_sequence_grow(e, s, n);
+		budget -= s->nb_rows;
+	}
+}
+
+static bool is_decode(const struct og_sequence *s)
+{
+	return s->nb_rows == 1 && tokens_left(s) == 1;
+}
+
+/* The rows of the sequences that decode, or of the others. The last token of all yields logits. */
+static uint32_t add_rows(struct og_engine *e, uint32_t at, bool of_decodes)
+{
+	struct og_sequence *s;
+
+	TAILQ_FOREACH(s, running(e), link)
+	{
+		if (s->nb_rows == 0 || is_decode(s) != of_decodes)
+			continue;
+		s->samples = s->nb_rows == tokens_left(s);
+		for (uint32_t i = 0; i < s->nb_rows; i++)
+			e->rows[at++] = (struct og_row){
+				.token = s->tokens[s->nb_cached + i],
+				.pos = s->nb_cached + i,
+				.slot = s->slot,
+				.wants_logits = s->samples && i == s->nb_rows - 1,
+			};
 	}
 	return at;
 }
@@ -88,8 +106,8 @@ static void take_results(struct og_engine *e, bool of_decodes, const float **log
 	struct og_sequence *s, *next;
 	uint32_t vocab = e->model->hp.vocab, id;
 
-	for (s = TAILQ_FIRST(&e->running); s; s = next) {
-		bool was_decode = s->nb_rows == 1 && tokens_left(s) == 1;
+	for (s = TAILQ_FIRST(running(e)); s; s = next) {
+		bool was_decode = is_decode(s);
 
 		next = TAILQ_NEXT(s, link);
 		if (s->nb_rows == 0 || was_decode != of_decodes)
@@ -98,6 +116,7 @@ static void take_results(struct og_engine *e, bool of_decodes, const float **log
 		if (s->nb_cached <= s->nb_prompt)
 			og_count_add(&e->stats.prompt_tokens_total, s->nb_rows);
 		s->nb_rows = 0;
+		og_sequence_share_prefix(e, s);
 		if (!s->samples)
 			continue;
 		if (og_sampler_pick(&id, &s->req->params, *logits, vocab, s->nb_tokens,
@@ -105,6 +124,8 @@ static void take_results(struct og_engine *e, bool of_decodes, const float **log
 			og_sequence_fail(e, s, -EDOM, "the model produced no usable number");
 		else
 			take_token(e, s, id);
+		if (s->is_finished)
+			og_sequence_drop_pages(e, s);
 		*logits += vocab;
 	}
 }
@@ -113,7 +134,7 @@ static void fail_all(struct og_engine *e)
 {
 	struct og_sequence *s, *next;
 
-	for (s = TAILQ_FIRST(&e->running); s; s = next) {
+	for (s = TAILQ_FIRST(running(e)); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		og_sequence_fail(e, s, -EIO, "the device that computes the model failed");
 	}
@@ -121,12 +142,16 @@ static void fail_all(struct og_engine *e)
 
 bool og_engine_step_model(struct og_engine *e)
 {
-	struct og_batch batch = {.rows = e->rows, .logits = e->logits};
+	struct og_batch batch = {.rows = e->rows,
+		.tables = e->tables,
+		.table_pages = e->table_pages,
+		.logits = e->logits};
 	const float *logits = e->logits;
 	uint64_t start_ns = now_ns();
 	int ret;
 
-	batch.nb_rows = add_prefills(e, add_decodes(e));
+	plan_prefills(e, plan_decodes(e));
+	batch.nb_rows = add_rows(e, add_rows(e, 0, true), false);
 	if (batch.nb_rows == 0)
 		return false;
 	ret = e->backend->ops->forward(e->backend, &batch);

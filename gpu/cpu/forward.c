@@ -15,7 +15,8 @@
 enum {
 	PARTS_MAX = 3,          /* matrices multiplied in one loop */
 	ITEM_BYTES = 64 * 1024, /* of weights per item: stays in the second-level cache */
-	ATTENTION_BLOCK = 256,  /* positions per step of attention, whatever the batch */
+	ATTENTION_PAGES = 4,    /* per step of attention, whatever the batch */
+	ATTENTION_BLOCK = ATTENTION_PAGES * OG_KV_PAGE_TOKENS,
 };
 
 struct part {
@@ -45,6 +46,8 @@ struct cpu {
 
 	/* The loop in progress. */
 	const struct og_row *rows;
+	const uint32_t *tables;
+	uint32_t table_pages;
 	uint32_t nb_rows;
 	uint32_t layer;
 	struct part parts[PARTS_MAX];
@@ -165,49 +168,80 @@ static void rotate(const struct cpu *c, float *head, uint32_t row)
 	}
 }
 
+static const uint32_t *pages_of(const struct cpu *c, const struct og_row *row)
+{
+	return c->tables + (size_t)row->slot * c->table_pages;
+}
+
 /* Rotate the row's queries and keys, and file its keys and values. */
 static void store_row(void *arg, uint32_t i)
 {
 	struct cpu *c = arg;
 	const struct og_hparams *hp = &c->model->hp;
 	const struct og_row *row = &c->rows[i];
-	uint32_t n = hp->head_dim;
+	uint32_t n = hp->head_dim, page = pages_of(c, row)[row->pos / OG_KV_PAGE_TOKENS];
+	size_t at = (size_t)(row->pos % OG_KV_PAGE_TOKENS) * n;
 
 	for (uint32_t h = 0; h < hp->nb_heads; h++)
 		rotate(c, c->q + ((size_t)i * hp->nb_heads + h) * n, i);
 	for (uint32_t h = 0; h < hp->nb_kv_heads; h++) {
 		float *key = c->key + ((size_t)i * hp->nb_kv_heads + h) * n;
 		const float *value = c->value + ((size_t)i * hp->nb_kv_heads + h) * n;
-		size_t at = (size_t)row->pos * n;
 
 		rotate(c, key, i);
-		c->k->to_f16(og_kv_keys(&c->kv, row->slot, c->layer, h) + at, key, n);
-		c->k->to_f16(og_kv_values(&c->kv, row->slot, c->layer, h) + at, value, n);
+		c->k->to_f16(og_kv_keys(&c->kv, page, c->layer, h) + at, key, n);
+		c->k->to_f16(og_kv_values(&c->kv, page, c->layer, h) + at, value, n);
 	}
+}
+
+/* score[t] = q * key t over up to ATTENTION_PAGES pages */
+static void score_pages(const struct cpu *c, float *score, const float *q, const uint32_t *pages,
+	uint32_t kv_head, uint32_t count)
+{
+	uint32_t n = c->model->hp.head_dim;
+	float scale = 1.0f / sqrtf((float)n);
+
+	for (uint32_t t = 0; t < count; t += OG_KV_PAGE_TOKENS)
+		c->k->scores(score + t, q,
+			og_kv_keys(&c->kv, pages[t / OG_KV_PAGE_TOKENS], c->layer, kv_head),
+			OG_MIN(count - t, (uint32_t)OG_KV_PAGE_TOKENS), n, scale);
+}
+
+/* part = sum of score[t] * value t over the same pages */
+static void mix_pages(const struct cpu *c, float *part, const float *score, const uint32_t *pages,
+	uint32_t kv_head, uint32_t count)
+{
+	uint32_t n = c->model->hp.head_dim;
+
+	memset(part, 0, n * sizeof(float));
+	for (uint32_t t = 0; t < count; t += OG_KV_PAGE_TOKENS)
+		c->k->mix(part, score + t,
+			og_kv_values(&c->kv, pages[t / OG_KV_PAGE_TOKENS], c->layer, kv_head),
+			OG_MIN(count - t, (uint32_t)OG_KV_PAGE_TOKENS), n);
 }
 
 /*
  * One query over positions 0 … count-1, by blocks of fixed size with a running maximum, so that no
  * scratch grows with the context and the order of sums depends on the position alone.
  */
-static void attend(const struct cpu *c, float *out, const float *q, const uint16_t *keys,
-	const uint16_t *values, uint32_t count)
+static void attend(const struct cpu *c, float *out, const float *q, const uint32_t *pages,
+	uint32_t kv_head, uint32_t count)
 {
 	uint32_t n = c->model->hp.head_dim;
-	float scale = 1.0f / sqrtf((float)n), max = -INFINITY, total = 0;
+	float max = -INFINITY, total = 0;
 	float score[ATTENTION_BLOCK], part[OG_MODEL_HEAD_DIM_MAX];
 
 	memset(out, 0, n * sizeof(float));
-	for (uint32_t t = 0; t < count; t += ATTENTION_BLOCK) {
+	for (uint32_t t = 0; t < count; t += ATTENTION_BLOCK, pages += ATTENTION_PAGES) {
 		uint32_t block = OG_MIN(count - t, (uint32_t)ATTENTION_BLOCK);
 		float new_max = max, keep;
 
-		c->k->scores(score, q, keys + (size_t)t * n, block, n, scale);
+		score_pages(c, score, q, pages, kv_head, block);
 		for (uint32_t j = 0; j < block; j++)
 			new_max = OG_MAX(new_max, score[j]);
 		keep = expf(max - new_max);
 		total = total * keep + c->k->exp_sum(score, block, new_max);
-		c->k->mix(part, score, values + (size_t)t * n, block, n);
+		mix_pages(c, part, score, pages, kv_head, block);
 		for (uint32_t j = 0; j < n; j++)
 			out[j] = out[j] * keep + part[j];
 		max = new_max;
@@ -224,13 +258,11 @@ static void attend_item(void *arg, uint32_t item)
 	uint32_t i = item / hp->nb_kv_heads, kv_head = item % hp->nb_kv_heads;
 	uint32_t group = hp->nb_heads / hp->nb_kv_heads;
 	const struct og_row *row = &c->rows[i];
-	const uint16_t *keys = og_kv_keys(&c->kv, row->slot, c->layer, kv_head);
-	const uint16_t *values = og_kv_values(&c->kv, row->slot, c->layer, kv_head);
 
 	for (uint32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
 		size_t at = ((size_t)i * hp->nb_heads + h) * hp->head_dim;
 
-		attend(c, c->act_x + at, c->q + at, keys, values, row->pos + 1);
+		attend(c, c->act_x + at, c->q + at, pages_of(c, row), kv_head, row->pos + 1);
 	}
 }
 
@@ -309,6 +341,8 @@ static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
 
 	c->rows = batch->rows;
 	c->nb_rows = batch->nb_rows;
+	c->tables = batch->tables;
+	c->table_pages = batch->table_pages;
 	og_pool_run(c->pool, embed_row, c, c->nb_rows);
 	for (c->layer = 0; c->layer < m->hp.nb_layers; c->layer++) {
 		attention_block(c, &m->layers[c->layer], c->layer > 0);
@@ -320,6 +354,22 @@ static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
 	norm_rows(c, m->output_norm, true, wants_integers(&m->output));
 	add_part(c, &m->output, batch->logits, NULL);
 	multiply_parts(c);
+	return 0;
+}
+
+static int cpu_save_page(struct og_backend *b, uint32_t page, void *out)
+{
+	const struct cpu *c = OG_CONTAINER_OF(b, struct cpu, base);
+
+	memcpy(out, og_kv_keys(&c->kv, page, 0, 0), c->kv.page_values * sizeof(uint16_t));
+	return 0;
+}
+
+static int cpu_load_page(struct og_backend *b, uint32_t page, const void *bytes)
+{
+	struct cpu *c = OG_CONTAINER_OF(b, struct cpu, base);
+
+	memcpy(og_kv_keys(&c->kv, page, 0, 0), bytes, c->kv.page_values * sizeof(uint16_t));
 	return 0;
 }
 
@@ -338,6 +388,8 @@ static void cpu_destroy(struct og_backend *b)
 static const struct og_backend_ops cpu_ops = {
 	.name = "cpu",
 	.forward = cpu_forward,
+	.save_page = cpu_save_page,
+	.load_page = cpu_load_page,
 	.destroy = cpu_destroy,
 };
 
@@ -415,7 +467,7 @@ int og_cpu_backend_create(
 	if (ret == 0)
 		ret = make_scratch(c, opts->rows_max);
 	if (ret == 0)
-		ret = og_kv_cache_init(&c->kv, &opts->model->hp, opts->context, opts->nb_slots);
+		ret = og_kv_cache_init(&c->kv, &opts->model->hp, opts->nb_pages);
 	if (ret == 0)
 		ret = og_pool_create(&c->pool, opts->nb_threads);
 	if (ret < 0) {

@@ -224,8 +224,10 @@ static void mix(float *out, const float *p, const uint16_t *v, uint32_t count, u
 	uint32_t i = 0;
 
 	for (; i + 4 * LANES <= n; i += 4 * LANES) {
-		vf sum[4] = {0};
+		vf sum[4];
 
+		for (int s = 0; s < 4; s++)
+			sum[s] = vf_load(out + i + s * LANES);
 		for (uint32_t t = 0; t < count; t++)
 			for (int s = 0; s < 4; s++)
 				sum[s] = vf_fma(vf_set(p[t]),
@@ -234,19 +236,15 @@ static void mix(float *out, const float *p, const uint16_t *v, uint32_t count, u
 			vf_store(out + i + s * LANES, sum[s]);
 	}
 	for (; i + LANES <= n; i += LANES) {
-		vf sum = {0};
+		vf sum = vf_load(out + i);
 
 		for (uint32_t t = 0; t < count; t++)
 			sum = vf_fma(vf_set(p[t]), vf_load_f16(v + (size_t)t * n + i), sum);
 		vf_store(out + i, sum);
 	}
-	for (; i < n; i++) {
-		float sum = 0;
-
+	for (; i < n; i++)
 		for (uint32_t t = 0; t < count; t++)
-			sum += p[t] * og_f16_to_f32(v[(size_t)t * n + i]);
-		out[i] = sum;
-	}
+			out[i] += p[t] * og_f16_to_f32(v[(size_t)t * n + i]);
 }
 
 static void to_f16(uint16_t *out, const float *x, uint32_t n)

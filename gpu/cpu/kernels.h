@@ -42,7 +42,7 @@ struct og_cpu_kernels {
 		float scale);
 	/* x = e^(x - max); returns their sum */
 	float (*exp_sum)(float *x, uint32_t n, float max);
-	/* out = sum over t of p[t] * v[t], values of fp16 */
+	/* out += sum over t of p[t] * v[t], values of fp16; one sum, whatever the calls it is cut into */
 	void (*mix)(float *out, const float *p, const uint16_t *v, uint32_t count, uint32_t n);
 	void (*to_f16)(uint16_t *out, const float *x, uint32_t n);
 	/* gate = silu(gate) * up */

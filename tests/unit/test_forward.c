@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <math.h>
 
-enum { TOKENS = 40, SLOTS = 3 };
+enum { TOKENS = 40, SLOTS = 3, SLOT_PAGES = 10 };
 
 static const char *const isas[] = {"generic", "avx2", "avx512"};
 static char err[256];
@@ -32,7 +32,7 @@ static struct og_model *load(const struct og_gw_model *opts)
 
 static struct og_backend *start(const struct og_model *m, const char *isa, uint32_t threads)
 {
-	struct og_backend_opts opts = {m, 600, SLOTS, 600, threads};
+	struct og_backend_opts opts = {m, SLOTS * SLOT_PAGES, 600, threads};
 	struct og_backend *b;
 
 	cr_assert_eq(og_cpu_backend_create(&b, &opts, isa), 0);
@@ -43,8 +43,12 @@ static float *forward(
 	struct og_backend *b, const struct og_model *m, const struct og_row *rows, uint32_t n)
 {
 	float *logits = calloc((size_t)n * m->hp.vocab, sizeof(float));
-	struct og_batch batch = {rows, n, logits};
+	uint32_t tables[SLOTS * SLOT_PAGES];
+	struct og_batch batch = {rows, n, tables, SLOT_PAGES, logits};
 
+	/* Neighbours in a sequence are none in memory. */
+	for (uint32_t i = 0; i < OG_ARRAY_LEN(tables); i++)
+		tables[i] = i * 7 % OG_ARRAY_LEN(tables);
 	cr_assert_eq(b->ops->forward(b, &batch), 0);
 	return logits;
 }
@@ -138,7 +142,7 @@ Test(forward, refuses_an_instruction_set_that_it_does_not_have)
 {
 	struct og_gw_model opts = og_gw_small();
 	struct og_model *m = load(&opts);
-	struct og_backend_opts b = {m, 16, 1, 16, 1};
+	struct og_backend_opts b = {m, 1, 16, 1};
 	struct og_backend *out;
 
 	cr_expect_eq(og_cpu_backend_create(&out, &b, "sse9"), -EOPNOTSUPP);
@@ -240,6 +244,52 @@ Test(forward, attends_over_more_than_one_block_of_positions)
 	free(got);
 	free(rows);
 	free(text);
+	b->ops->destroy(b);
+	og_model_close(m);
+}
+
+Test(forward, gives_the_same_bits_from_whatever_pages)
+{
+	enum { LONG = 300, PAGES = (LONG + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS };
+	uint32_t there[PAGES] = {0, 1, 2, 3, 4}, elsewhere[PAGES] = {9, 12, 7, 5, 11};
+	struct og_gw_model opts = og_gw_small();
+	uint64_t page_bytes;
+	struct og_row rows[LONG];
+	struct og_batch batch = {.rows = rows, .table_pages = PAGES};
+	struct og_model *m;
+	struct og_backend *b;
+	float *want, *got;
+	void *host;
+
+	opts.context = LONG;
+	m = load(&opts);
+	b = start(m, NULL, 2);
+	page_bytes = og_kv_page_bytes(&m->hp);
+	host = malloc(page_bytes);
+	want = calloc(m->hp.vocab, sizeof(float));
+	got = calloc(m->hp.vocab, sizeof(float));
+	for (uint32_t i = 0; i < LONG; i++)
+		rows[i] = (struct og_row){tokens[i * 7 % TOKENS], i, 0, i == LONG - 1};
+	batch.nb_rows = LONG;
+	batch.tables = there;
+	batch.logits = want;
+	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	/* All of it by way of the host to other pages, and the last row once more. */
+	for (uint32_t i = 0; i < PAGES; i++) {
+		cr_assert_eq(b->ops->save_page(b, there[i], host), 0);
+		cr_assert_eq(b->ops->load_page(b, elsewhere[i], host), 0);
+		memset(host, 0xff, page_bytes);
+		cr_assert_eq(b->ops->load_page(b, there[i], host), 0);
+	}
+	batch.rows = rows + LONG - 1;
+	batch.nb_rows = 1;
+	batch.tables = elsewhere;
+	batch.logits = got;
+	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	cr_expect_arr_eq(got, want, m->hp.vocab * sizeof(float));
+	free(want);
+	free(got);
+	free(host);
 	b->ops->destroy(b);
 	og_model_close(m);
 }

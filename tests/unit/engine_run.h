@@ -1,0 +1,127 @@
+/*
+ * engine_run.h: drives an engine over a small random model, for the tests of the engine.
+ */
+#pragma once
+#include "gguf_writer.h"
+#include "gpu/engine.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+
+enum { REQUESTS_MAX = 64, TEXT_MAX = 4096, STEPS_MAX = 100000 };
+
+/* What came of a request, by its id. */
+struct outcome {
+	char text[TEXT_MAX];
+	uint32_t text_bytes;
+	uint32_t texts; /* TEXT events */
+	uint32_t dones, errors;
+	struct og_infer_event last;
+};
+
+static char err[256];
+static struct outcome outcomes[REQUESTS_MAX];
+
+static inline struct og_engine *start_model(const struct og_gw_model *m, struct og_engine_opts opts)
+{
+	struct og_gw w = og_gw_model_file(m);
+	struct og_engine *e;
+	char path[64];
+
+	og_gw_save(&w, path);
+	og_gw_fini(&w);
+	opts.path = path;
+	opts.backend = OG_BACKEND_CPU;
+	opts.threads = 2;
+	cr_assert_eq(og_engine_create(&e, &opts, err, sizeof(err)), 0, "%s", err);
+	unlink(path);
+	memset(outcomes, 0, sizeof(outcomes));
+	return e;
+}
+
+static inline struct og_engine *start_small(uint32_t max_batch, uint32_t queue)
+{
+	struct og_gw_model m = og_gw_small();
+
+	m.type = OG_Q8_0;
+	return start_model(&m, (struct og_engine_opts){.max_batch = max_batch, .queue = queue});
+}
+
+static inline struct og_engine *start_plain(enum og_engine_backend backend)
+{
+	struct og_engine_opts opts = {.backend = backend};
+	struct og_engine *e;
+
+	cr_assert_eq(og_engine_create(&e, &opts, err, sizeof(err)), 0, "%s", err);
+	memset(outcomes, 0, sizeof(outcomes));
+	return e;
+}
+
+struct ask {
+	const char *text;
+	uint32_t max_tokens;
+	float temperature;
+	uint64_t seed;
+	uint32_t credits; /* 0: no limit */
+	const char *stop;
+	bool raw;
+	bool starve; /* really no credits */
+};
+
+static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
+{
+	struct og_infer_message m = {"user", a.text, (uint32_t)strlen(a.text)};
+	struct og_infer_request *req;
+	struct og_infer_params p;
+	int ret;
+
+	og_infer_params_default(&p);
+	p.max_tokens = a.max_tokens;
+	p.temperature = a.temperature;
+	p.seed = a.seed;
+	if (a.stop) {
+		p.nb_stop = 1;
+		snprintf(p.stop[0], sizeof(p.stop[0]), "%s", a.stop);
+	}
+	cr_assert_eq(og_infer_request_create(&req, id, &p, a.raw, &m, 1), 0);
+	if (a.credits || a.starve)
+		req->credits = a.credits;
+	ret = og_engine_submit(e, req);
+	if (ret < 0)
+		og_infer_request_free(req);
+	return ret;
+}
+
+static inline void collect(struct og_engine *e)
+{
+	struct og_infer_event events[7];
+	uint32_t n;
+
+	while ((n = og_engine_poll(e, events, OG_ARRAY_LEN(events))) > 0)
+		for (uint32_t i = 0; i < n; i++) {
+			struct outcome *o = &outcomes[events[i].id];
+
+			cr_assert_eq(o->dones + o->errors, 0, "an event after the last one");
+			if (events[i].type == OG_INFER_TEXT) {
+				cr_assert_gt(events[i].text_bytes, 0);
+				cr_assert_lt(o->text_bytes + events[i].text_bytes, TEXT_MAX);
+				memcpy(o->text + o->text_bytes, events[i].text,
+					events[i].text_bytes);
+				o->text_bytes += events[i].text_bytes;
+				o->texts++;
+				continue;
+			}
+			o->dones += events[i].type == OG_INFER_DONE;
+			o->errors += events[i].type == OG_INFER_ERROR;
+			o->last = events[i];
+		}
+}
+
+static inline void run(struct og_engine *e)
+{
+	for (uint32_t i = 0; og_engine_step(e); i++) {
+		collect(e);
+		cr_assert_lt(i, STEPS_MAX);
+	}
+	collect(e);
+}
