@@ -380,6 +380,29 @@ static void register_drops(const struct og_dataplane *dp)
 	}
 }
 
+static void register_phases(const struct og_lcore_counters *lc)
+{
+	static const char *const labels[OG_PHASE_COUNT] = {
+		[OG_PHASE_RX] = "lcore=\"0\",phase=\"rx\"",
+		[OG_PHASE_COMMANDS] = "lcore=\"0\",phase=\"commands\"",
+		[OG_PHASE_JOBS] = "lcore=\"0\",phase=\"jobs\"",
+		[OG_PHASE_TICK] = "lcore=\"0\",phase=\"tick\"",
+		[OG_PHASE_TX] = "lcore=\"0\",phase=\"tx\"",
+	};
+
+	for (int i = 0; i < OG_PHASE_COUNT; i++) {
+		const struct og_metric m = {
+			.name = "og_dataplane_phase_seconds_total",
+			.labels = labels[i],
+			.help = "Busy time by phase of a pass, estimated from one pass in 16.",
+			.type = OG_METRIC_COUNTER_NS,
+			.value = &lc->phase_ns[i],
+		};
+
+		og_metrics_register(&m);
+	}
+}
+
 void og_dataplane_register_metrics(const struct og_dataplane *dp)
 {
 	const struct og_lcore_counters *lc = og_lcore_counters(dp->lcore);
@@ -406,6 +429,7 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 			OG_METRIC_COUNTER_NS},
 		{"og_dataplane_sleep_seconds_total", "Time asleep.", &lc->sleep_ns,
 			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_sleeps_total", "Times that the core blocked.", &lc->sleeps, 0},
 		{"og_dataplane_jobs_posted_total", "Jobs for the crypto workers.", &w->posted, 0},
 		{"og_dataplane_jobs_done_total", "Jobs run.", &w->done, 0},
 		{"og_dataplane_jobs_shed_total", "Jobs not run, source over its share.", &w->shed,
@@ -425,5 +449,6 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 
 		og_metrics_register(&m);
 	}
+	register_phases(lc);
 	register_drops(dp);
 }

@@ -8,7 +8,8 @@
 # Here is the namespace of the JavaScript peers, 10.9.0.1; there a cable to here and OG_LAB_PORTS ports
 # for og-nodes: at 10.9.0.10 and up on a bridge, or, with tap, each in a network 10.8.K.0/24 of its own
 # behind the kernel as its router. Nothing outside is touched, and all of it goes with the processes.
-# OG_BUILD names the build; OG_TEST_NAME runs only tests whose name matches.
+# OG_BUILD names the build; OG_TEST_NAME runs only tests whose name matches; OG_PROGRAM is run in place
+# of the tests, in their folder.
 # Exit status 77: this machine does not allow it.
 set -euo pipefail
 cd "$(dirname "$0")/../conformance"
@@ -95,6 +96,10 @@ at_there ip -batch "$work/links"
 export OG_LAB_PORT=$port OG_LAB_NS=$there OG_LAB_PORTS=$ports OG_LAB_HOST=10.9.0.1
 export PATH=$PWD/node_modules/.bin:$PATH
 status=0
+if [ -n "${OG_PROGRAM:-}" ]; then
+  $OG_PROGRAM 8>&-
+  exit
+fi
 node --test --test-force-exit --test-concurrency=1 --test-reporter="${OG_REPORTER:-spec}" \
   ${OG_TEST_NAME:+--test-name-pattern="$OG_TEST_NAME"} "${files[@]}" 8>&- || status=$?
 exit "$status"
