@@ -408,6 +408,7 @@ static int start_backend(
 		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = opts->threads ? opts->threads : count_processors(),
+		.context = e->context,
 	};
 	size_t vocab = e->model->hp.vocab;
 	int ret = og_cpu_backend_create(&e->backend, &b, NULL);
