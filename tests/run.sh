@@ -45,19 +45,25 @@ finish() {
   exit
 }
 
-# build DIR OPTIONS…: configure once, then build.
-build() {
+# configure DIR OPTIONS…: once.
+configure() {
   local dir=$1
   shift
   [ -f "$dir/build.ninja" ] || meson setup "$dir" "$@" >"$dir.log" 2>&1 || { cat "$dir.log"; return 1; }
+}
+
+# build DIR OPTIONS…: configure, then build everything.
+build() {
+  local dir=$1
+  configure "$@" || return
   ninja -C "$dir" >"$dir.log" 2>&1 || { tail -60 "$dir.log"; return 1; }
 }
 
-# meson_tests DIR [ARGUMENTS…]: runs meson's tests and counts each.
+# meson_tests DIR [ARGUMENTS…]: runs meson's tests, builds what they need, and counts each.
 meson_tests() {
   local dir=$1 counts
   shift
-  meson test -C "$dir" --no-rebuild --print-errorlogs "$@" | grep -v '^ *$' | tail -80
+  meson test -C "$dir" --print-errorlogs "$@" | grep -v '^ *$' | tail -80
   counts=$(python3 - "$dir/meson-logs/testlog.json" <<'PY'
 import json, sys
 ok = bad = skip = 0
@@ -94,7 +100,8 @@ node_tests() {
 fuzz() {
   local seconds=${FUZZ_SECONDS:-60} t name
   export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
-  CC=clang-14 must "build for fuzzing" build build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  CC=clang-14 must "build for fuzzing" configure build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  must "build for fuzzing" ninja -C build-fuzz fuzzers
   for t in build-fuzz/tests/fuzz/fuzz_*; do
     [ -f "$t" ] && [ -x "$t" ] || continue
     name=${t##*/fuzz_}
@@ -119,31 +126,40 @@ must "build" build build
 step "lint" ninja -C build lint
 
 section "unit tests, vectors, corpora, simulator"
-if [ "$mode" = --all ]; then export OG_SEEDS=500 OG_ALL=1; fi
+if [ "$mode" = --all ]; then export OG_SEEDS=500 OG_HOUR_SEEDS=100 OG_ALL=1; fi
 meson_tests build
 [ "$mode" = --quick ] && finish
 
-if [ "$mode" = --all ]; then
 section "the same under AddressSanitizer and UBSan"
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 must "sanitizer build" build build-asan -Db_sanitize=address,undefined
-OG_SEEDS=1 OG_SIM_NODES=60 meson_tests build-asan
+OG_SEEDS=2 OG_HOUR_SEEDS=1 OG_SIM_NODES=60 meson_tests build-asan
+unset ASAN_OPTIONS UBSAN_OPTIONS
 
 section "rings and shared tables under ThreadSanitizer"
-must "tsan build" build build-tsan -Db_sanitize=thread -Dtests=enabled
+must "tsan build" configure build-tsan -Db_sanitize=thread
 meson_tests build-tsan --suite tsan
 
-fi
-
 section "conformance with unmodified peers"
-files="swarm.test.mjs transfer.test.mjs poc.test.mjs openai.test.mjs"
-[ "$mode" = --all ] && files=$(cd tests/conformance && ls *.test.mjs)
+files=$(cd tests/conformance && ls *.test.mjs)
 node_tests "plain build" build $files
+export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+[ "$mode" = --all ] || files="swarm.test.mjs poc.test.mjs"
+node_tests "sanitizer build" build-asan $files
+unset ASAN_OPTIONS UBSAN_OPTIONS
 
 section "network namespaces"
+export OG_BUILD=$root/build
+if [ "$mode" = --all ]; then
+  for port in af_packet tap af_xdp; do step "net/conformance $port" tests/net/conformance.sh "$port"; done
+else
+  OG_TEST_NAME='JavaScript nodes' step "net/conformance af_packet" \
+    tests/net/conformance.sh af_packet swarm.test.mjs values.test.mjs
+fi
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
 
-section "main job"
+section "main job, and the operator's commands with the installed programs"
 step "cli/quickstart.sh" cli/quickstart.sh
+step "tests/net/operator.sh" tests/net/operator.sh build
 
 finish

@@ -62,6 +62,7 @@ static inline uint64_t echo_tick(struct og_core *core, uint64_t now_ns)
 	struct echo_core *e = echo_of(core);
 
 	if (now_ns >= e->timer_ns) {
+		e->timer.arg += now_ns - e->timer_ns; /* how long it took, in the core's time */
 		e->timer_ns = OG_NEVER;
 		(void)e->env.events->push(e->env.events, &e->timer);
 	}
