@@ -8,7 +8,13 @@
 /* Tile sizes must be constants for the sums to stay in registers, so the tiles are always inlined. */
 #define TILE static inline __attribute__((always_inline)) void
 
-enum { SUMS = 2 /* per dot product: hides the latency of the fused product */ };
+enum {
+	SUMS = 2, /* per dot product: hides the latency of the fused product */
+	/* Activations in a tile: of plain values with two rows, of blocks with one. */
+	FLOAT_COLS = LANES == 16 ? 4 : 3,
+	BLOCK_COLS = 4,
+	COLS_MAX = 4,
+};
 
 typedef vf load_fn(const void *p);
 
@@ -35,15 +41,23 @@ static float scalar_f16(const uint8_t *p)
 	return og_f16_to_f32(og_load_le16(p));
 }
 
+/* The same place of the next tile: a row is often a page, where the processor's own prefetch ends. */
+static inline void prefetch_next(const uint8_t *at, size_t tile_bytes)
+{
+	__builtin_prefetch(at + tile_bytes);
+}
+
 /* rows x cols dot products of floating-point weights: cols activations, each of n values at x. */
 TILE float_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes, const float *x,
 	uint32_t n, int rows, int cols, load_fn *load, float (*scalar)(const uint8_t *p),
 	uint32_t value_bytes)
 {
-	vf sum[2][4][SUMS] = {0};
+	vf sum[2][COLS_MAX][SUMS] = {0};
 	uint32_t i = 0;
 
-	for (; i + SUMS * LANES <= n; i += SUMS * LANES)
+	for (; i + SUMS * LANES <= n; i += SUMS * LANES) {
+		for (int r = 0; r < rows; r++)
+			prefetch_next(w + r * row_bytes + i * value_bytes, rows * row_bytes);
 		for (int s = 0; s < SUMS; s++)
 			for (int r = 0; r < rows; r++) {
 				vf weight = load(w + r * row_bytes + (i + s * LANES) * value_bytes);
@@ -53,6 +67,7 @@ TILE float_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_byte
 						vf_load(x + (size_t)c * n + i + s * LANES),
 						sum[r][c][s]);
 			}
+	}
 	for (int c = 0; c < cols; c++)
 		for (int r = 0; r < rows; r++) {
 			float total = vf_sum(sum[r][c][0] + sum[r][c][1]);
@@ -84,10 +99,13 @@ TILE small_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_byte
 	const float *x_scale, uint32_t n, int rows, int cols, enum og_dtype type,
 	uint32_t block_bytes)
 {
-	vf sum[2][4][SUMS] = {0};
+	vf sum[2][COLS_MAX][SUMS] = {0};
 	uint32_t nb_blocks = n / OG_ACT_BLOCK;
 
-	for (uint32_t b = 0; b < nb_blocks; b += SUMS)
+	for (uint32_t b = 0; b < nb_blocks; b += SUMS) {
+		for (int r = 0; r < rows; r++)
+			prefetch_next(
+				w + r * row_bytes + b * (size_t)block_bytes, rows * row_bytes);
 		for (uint32_t s = 0; s < SUMS && b + s < nb_blocks; s++)
 			for (int r = 0; r < rows; r++) {
 				const uint8_t *block =
@@ -102,6 +120,7 @@ TILE small_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_byte
 						vf_set(scale * x_scale[at]), sum[r][c][s]);
 				}
 			}
+	}
 	for (int c = 0; c < cols; c++)
 		for (int r = 0; r < rows; r++)
 			out[(size_t)c * out_stride + r] = vf_sum(sum[r][c][0] + sum[r][c][1]);
@@ -138,6 +157,8 @@ struct k_scales {
 
 static inline void k_scales_read(struct k_scales *s, enum og_dtype type, const uint8_t *block)
 {
+	float minima[OG_K_PARTS];
+
 	if (type == OG_Q6_K) {
 		float d = f16_scale(block + 208);
 
@@ -152,16 +173,17 @@ static inline void k_scales_read(struct k_scales *s, enum og_dtype type, const u
 
 		og_k_scale(block + 4, p, &scale, &minimum);
 		s->scale[0][p] = f16_scale(block) * scale;
-		s->minimum[p] = f16_scale(block + 2) * minimum;
+		minima[p] = f16_scale(block + 2) * minimum;
 	}
+	memcpy(&s->minimum, minima, sizeof(minima));
 }
 
 TILE k_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 	const struct og_activations *a, uint32_t first, int rows, int cols, enum og_dtype type,
 	uint32_t block_bytes)
 {
-	vf sum[2][4][SUMS] = {0};
-	v8 below[2][4] = {0};
+	vf sum[2][COLS_MAX][SUMS] = {0};
+	v8 below[2][COLS_MAX] = {0};
 	uint32_t n = a->n, nb_parts = n / OG_ACT_BLOCK;
 
 	for (uint32_t b = 0; b < n / OG_K_VALUES; b++)
@@ -208,22 +230,30 @@ TILE k_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 		}
 }
 
-/* Cover nb_rows x count by tiles: four activations at a time, then single ones by pairs of rows. */
-#define COVER(tile_4, tile_2, tile_1)                                                              \
+/*
+ * Cover nb_rows x count by tiles: `cols` activations and `rows` rows at a time, so that each vector
+ * loaded is used several times and the sums fill the registers; then fewer activations.
+ */
+#define COVER_ROWS(tile, rows, cols, ...)                                                          \
+	do {                                                                                       \
+		uint32_t r = 0;                                                                    \
+                                                                                                   \
+		for (; r + (rows) <= nb_rows; r += (rows))                                         \
+			tile(rows, cols, __VA_ARGS__);                                             \
+		for (; r < nb_rows; r++)                                                           \
+			tile(1, cols, __VA_ARGS__);                                                \
+	} while (0)
+
+#define COVER(tile, rows, cols, ...)                                                               \
 	do {                                                                                       \
 		uint32_t c = 0;                                                                    \
                                                                                                    \
-		for (; c + 4 <= count; c += 4)                                                     \
-			for (uint32_t r = 0; r < nb_rows; r++)                                     \
-				tile_4;                                                            \
-		for (; c < count; c++) {                                                           \
-			uint32_t r = 0;                                                            \
-                                                                                                   \
-			for (; r + 2 <= nb_rows; r += 2)                                           \
-				tile_2;                                                            \
-			for (; r < nb_rows; r++)                                                   \
-				tile_1;                                                            \
-		}                                                                                  \
+		for (; c + (cols) <= count; c += (cols))                                           \
+			COVER_ROWS(tile, rows, cols, __VA_ARGS__);                                 \
+		for (; c + 2 <= count; c += 2)                                                     \
+			COVER_ROWS(tile, rows, 2, __VA_ARGS__);                                    \
+		for (; c < count; c++)                                                             \
+			COVER_ROWS(tile, 2, 1, __VA_ARGS__);                                       \
 	} while (0)
 
 #define FLOAT_TILE(rows, cols, load, scalar, value_bytes)                                          \
@@ -234,9 +264,7 @@ TILE k_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 	static void name(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,        \
 		uint32_t nb_rows, const struct og_activations *a, uint32_t first, uint32_t count)  \
 	{                                                                                          \
-		COVER(FLOAT_TILE(1, 4, load, scalar, value_bytes),                                 \
-			FLOAT_TILE(2, 1, load, scalar, value_bytes),                               \
-			FLOAT_TILE(1, 1, load, scalar, value_bytes));                              \
+		COVER(FLOAT_TILE, 2, FLOAT_COLS, load, scalar, value_bytes);                       \
 	}
 
 FLOAT_MATMUL(matmul_f32, load_f32, scalar_f32, 4)
@@ -257,8 +285,7 @@ FLOAT_MATMUL(matmul_bf16, vf_load_bf16, scalar_bf16, 2)
 	static void name(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,        \
 		uint32_t nb_rows, const struct og_activations *a, uint32_t first, uint32_t count)  \
 	{                                                                                          \
-		COVER(TILE_OF(1, 4, type, block_bytes), TILE_OF(2, 1, type, block_bytes),          \
-			TILE_OF(1, 1, type, block_bytes));                                         \
+		COVER(TILE_OF, 1, BLOCK_COLS, type, block_bytes);                                  \
 	}
 
 BLOCK_MATMUL(matmul_q8_0, SMALL_TILE, OG_Q8_0, OG_Q8_0_BYTES)
