@@ -1,3 +1,4 @@
+#include "gpu/cuda/open.h"
 #include "gpu/engine_priv.h"
 
 #include <errno.h>
@@ -243,6 +244,8 @@ int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
 
 	if (e->backend_kind == OG_BACKEND_NONE)
 		return refuse(e, -ENODEV, "this node serves no model");
+	if (e->backend && e->backend->is_lost)
+		return refuse(e, -ENODEV, "the device that computes the model failed");
 	if (!s)
 		return refuse(e, -EBUSY, "the queue is full");
 	if (find(e, req->id))
@@ -288,12 +291,18 @@ const struct og_engine_stats *og_engine_stats(const struct og_engine *e)
 	return &e->stats;
 }
 
+/* With a model, that is; the other kinds need none. */
+static bool computes(const struct og_engine *e)
+{
+	return e->backend_kind == OG_BACKEND_CPU || e->backend_kind == OG_BACKEND_CUDA;
+}
+
 static void choose_name(struct og_engine *e, const struct og_engine_opts *opts)
 {
 	const char *base = opts->path ? strrchr(opts->path, '/') : NULL;
 	size_t len;
 
-	if (opts->name || e->backend_kind != OG_BACKEND_CPU) {
+	if (opts->name || !computes(e)) {
 		snprintf(e->name, sizeof(e->name), "%s",
 			opts->name                           ? opts->name
 			: e->backend_kind == OG_BACKEND_ECHO ? "echo"
@@ -311,14 +320,19 @@ static int choose_backend(
 {
 	e->backend_kind = opts->backend;
 	if (opts->backend == OG_BACKEND_AUTO)
-		e->backend_kind = opts->path ? OG_BACKEND_CPU : OG_BACKEND_NONE;
-	if (e->backend_kind == OG_BACKEND_CUDA) {
-		snprintf(err, err_bytes, "this build has no CUDA back end; use cpu or auto");
-		return -EOPNOTSUPP;
-	}
-	if (e->backend_kind == OG_BACKEND_CPU && !opts->path) {
-		snprintf(err, err_bytes, "the cpu back end needs the path of a model");
+		e->backend_kind = !opts->path            ? OG_BACKEND_NONE
+				  : og_cuda_is_present() ? OG_BACKEND_CUDA
+							 : OG_BACKEND_CPU;
+	if (computes(e) && !opts->path) {
+		snprintf(err, err_bytes, "the %s back end needs the path of a model",
+			e->backend_kind == OG_BACKEND_CUDA ? "cuda" : "cpu");
 		return -EINVAL;
+	}
+	/* Before the weights are read, which can take long. */
+	if (e->backend_kind == OG_BACKEND_CUDA && !og_cuda_is_present()) {
+		snprintf(err, err_bytes,
+			"no CUDA driver with a device on this machine; use cpu or auto");
+		return -ENODEV;
 	}
 	return 0;
 }
@@ -374,7 +388,10 @@ static int start_backend(
 		.nb_threads = opts->threads ? opts->threads : count_processors(),
 	};
 	size_t vocab = e->model->hp.vocab;
-	int ret = og_cpu_backend_create(&e->backend, &b, NULL);
+	char why[256] = "";
+	int ret = e->backend_kind == OG_BACKEND_CUDA
+			  ? og_cuda_backend_create(&e->backend, &b, 0, why, sizeof(why))
+			  : og_cpu_backend_create(&e->backend, &b, NULL);
 
 	if (ret == 0) {
 		e->rows = calloc(b.rows_max, sizeof(*e->rows));
@@ -384,8 +401,9 @@ static int start_backend(
 			ret = -ENOMEM;
 	}
 	if (ret < 0)
-		snprintf(err, err_bytes, "%s: the cpu back end could not start: %s", opts->path,
-			strerror(-ret));
+		snprintf(err, err_bytes, "%s: the %s back end could not start: %s", opts->path,
+			e->backend_kind == OG_BACKEND_CUDA ? "cuda" : "cpu",
+			why[0] ? why : strerror(-ret));
 	return ret;
 }
 
@@ -460,7 +478,7 @@ static int start(
 	choose_name(e, opts);
 	e->context = opts->context ? opts->context : OG_ENGINE_CONTEXT_DEFAULT;
 	e->nb_slots = opts->max_batch ? opts->max_batch : OG_ENGINE_BATCH_DEFAULT;
-	if (e->backend_kind == OG_BACKEND_CPU)
+	if (computes(e))
 		ret = load_model(e, opts, err, err_bytes);
 	if (ret == 0 && e->model)
 		ret = start_backend(e, opts, err, err_bytes);

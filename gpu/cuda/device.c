@@ -148,7 +148,7 @@ int og_cuda_device_open(
 {
 	int ret;
 
-	*d = (struct og_cuda_device){.log = log};
+	*d = (struct og_cuda_device){.log = log, .wait_ms = OG_CUDA_WAIT_MS};
 	ret = og_cu_open(&d->cu, err, err_bytes);
 	if (ret == 0)
 		ret = find_device(d, index, err, err_bytes);
@@ -248,11 +248,11 @@ int og_cuda_wait_event(struct og_cuda_device *d, CUevent event)
 
 	while ((result = d->cu.cuEventQuery(event)) == CUDA_ERROR_NOT_READY) {
 		waited_ns = now_ns() - start_ns;
-		if (waited_ns > OG_CUDA_WAIT_S * OG_NS_PER_S) {
+		if (waited_ns > d->wait_ms * OG_NS_PER_MS) {
 			d->is_lost = d->is_stuck = true;
 			if (d->log)
-				d->log(OG_LOG_ERR, "cuda", "%s did not answer within %d s", d->name,
-					OG_CUDA_WAIT_S);
+				d->log(OG_LOG_ERR, "cuda", "%s did not answer within %u ms",
+					d->name, d->wait_ms);
 			return -ETIMEDOUT;
 		}
 		if (waited_ns > SPIN_NS)

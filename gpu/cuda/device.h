@@ -9,7 +9,7 @@
  * Memory:  allocated at create only. After a wait that timed out nothing is freed: the driver may
  *          block on work that does not end.
  * Errors:  -ENOMEM out of device memory, -ENODEV no such device, -EOPNOTSUPP no kernels for it,
- *          -ETIMEDOUT a wait of OG_CUDA_WAIT_S seconds, -EIO anything else.
+ *          -ETIMEDOUT a wait longer than wait_ms, -EIO anything else.
  */
 #pragma once
 #include "base/log.h"
@@ -17,7 +17,7 @@
 
 #include <stdbool.h>
 
-enum { OG_CUDA_WAIT_S = 30 };
+enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 
 /* All kernels, in the order of enum og_cuda_kernel. */
 #define OG_CUDA_KERNELS(X)                                                                         \
@@ -25,7 +25,6 @@ enum { OG_CUDA_WAIT_S = 30 };
 	X(rope_angles)                                                                             \
 	X(rms_norm)                                                                                \
 	X(rope_append)                                                                             \
-	X(swiglu_rows)                                                                             \
 	X(convert_rows)                                                                            \
 	X(random_bf16)                                                                             \
 	X(matmul_8x16)                                                                             \
@@ -65,6 +64,7 @@ struct og_cuda_device {
 	char name[128];
 	int nb_processors;
 	int compute_capability; /* 90 is 9.0 */
+	uint32_t wait_ms;
 	bool is_lost;
 	bool is_stuck;
 };

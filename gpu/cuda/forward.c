@@ -561,6 +561,8 @@ int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts
 		free(c);
 		return ret;
 	}
+	if (c->tuning.wait_ms)
+		c->d.wait_ms = c->tuning.wait_ms;
 	snprintf(err, err_bytes, "%s: the device failed while the back end started", c->d.name);
 	ret = create(c, opts, err, err_bytes);
 	if (ret < 0) {

@@ -16,6 +16,7 @@
 struct og_cuda_tuning {
 	enum og_cuda_matmul matmul;
 	int attention;       /* 0: by shape, 1: serial, 2: split */
+	uint32_t wait_ms;    /* until a device is given up; 0: OG_CUDA_WAIT_MS */
 	bool random_weights; /* of this seed's shape instead of the model's: its data is not read */
 };
 

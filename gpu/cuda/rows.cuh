@@ -127,21 +127,6 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 		kv[i] = to_f16(from[i] + (head_bias ? head_bias[i] : 0));
 }
 
-/* act (rows, kp) bf16 from the product of the interleaved matrix, (rows, ld) f32. */
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-	swiglu_rows(__nv_bfloat16 *__restrict__ act, const float *__restrict__ from, uint32_t ff,
-		uint32_t kp, uint32_t ld)
-{
-	from += (size_t)blockIdx.x * ld;
-	for (uint32_t i = threadIdx.x; i < ff; i += ROW_THREADS) {
-		const float *gate = from + i / OG_CUDA_GATE_ROWS * 2 * OG_CUDA_GATE_ROWS +
-				    i % OG_CUDA_GATE_ROWS;
-
-		act[(size_t)blockIdx.x * kp + i] =
-			__float2bfloat16_rn(swiglu(gate[0], gate[OG_CUDA_GATE_ROWS]));
-	}
-}
-
 /* ---- Weights as they are in the file, to bf16. Types as in gpu/gguf.h. ---- */
 
 __device__ __forceinline__ uint32_t load_u16(const uint8_t *p)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 enum {
-	CHUNK_BYTES = 16 * 1024 * 1024,
+	CHUNK_BYTES = 16 * 1024 * 1024, /* less where no matrix has as much */
 	RING = 4,
 	ALIGN = 256,
 	ROW_THREADS = 256,
@@ -29,6 +29,7 @@ struct upload {
 	struct og_cuda_device *d;
 	struct slot slots[RING];
 	uint32_t next;
+	size_t chunk_bytes;
 };
 
 /* Hands out views of the arena; without a base it only counts. */
@@ -107,6 +108,19 @@ uint64_t og_cuda_weights_bytes(const struct og_model *m)
 	return carve_all(&w, m, 0);
 }
 
+/* The largest matrix decides, if it is small; vectors are no longer than a row of some matrix. */
+static size_t choose_chunk(const struct og_model *m)
+{
+	const struct og_layer *l = m->layers;
+	const struct og_weight *all[] = {&m->embedding, &m->output, &l->q, &l->gate, &l->down};
+	uint64_t bytes = 4ull * OG_MODEL_WIDTH_MAX;
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(all); i++)
+		bytes = OG_MAX(bytes, (uint64_t)all[i]->row_bytes * all[i]->n_out);
+	bytes = OG_MAX(bytes, 4ull * m->hp.nb_heads * m->hp.head_dim);
+	return (size_t)OG_MIN(bytes, (uint64_t)CHUNK_BYTES);
+}
+
 static int start_upload(struct upload *u)
 {
 	struct og_cuda_device *d = u->d;
@@ -115,9 +129,9 @@ static int start_upload(struct upload *u)
 	for (int i = 0; i < RING && ret == 0; i++) {
 		struct slot *s = &u->slots[i];
 
-		ret = og_cuda_alloc_host(d, &s->host, CHUNK_BYTES);
+		ret = og_cuda_alloc_host(d, &s->host, u->chunk_bytes);
 		if (ret == 0)
-			ret = og_cuda_alloc(d, &s->device, CHUNK_BYTES);
+			ret = og_cuda_alloc(d, &s->device, u->chunk_bytes);
 		if (ret == 0)
 			ret = og_cuda_check(d,
 				d->cu.cuEventCreate(&s->done, CU_EVENT_DISABLE_TIMING),
@@ -189,7 +203,7 @@ static int put_floats(struct upload *u, CUdeviceptr to, const float *from, uint3
 static int put_matrix(struct upload *u, const struct og_cuda_matrix *m, const struct og_weight *w,
 	uint32_t offset, uint32_t turn)
 {
-	uint32_t per_chunk = (uint32_t)OG_MIN(CHUNK_BYTES / w->row_bytes, w->n_out);
+	uint32_t per_chunk = (uint32_t)OG_MIN(u->chunk_bytes / w->row_bytes, w->n_out);
 	uint32_t row_bytes = (uint32_t)w->row_bytes, n_in = w->n_in, kp = m->kp;
 	int type = (int)w->type, ret = per_chunk > 0 ? 0 : -E2BIG;
 
@@ -289,7 +303,7 @@ static int make_arena(struct og_cuda_weights *w, struct og_cuda_device *d, const
 int og_cuda_weights_upload(
 	struct og_cuda_weights *w, struct og_cuda_device *d, const struct og_model *m)
 {
-	struct upload u = {.d = d};
+	struct upload u = {.d = d, .chunk_bytes = choose_chunk(m)};
 	int ret = make_arena(w, d, m);
 
 	if (ret == 0)
@@ -317,7 +331,7 @@ int og_cuda_weights_random(
 {
 	uint32_t seed = 1;
 	int ret = make_arena(w, d, m);
-	struct upload u = {.d = d};
+	struct upload u = {.d = d, .chunk_bytes = CHUNK_BYTES};
 	float *ones = malloc(m->hp.width * sizeof(*ones));
 
 	if (ret == 0 && !ones)
