@@ -475,6 +475,22 @@ void og_http_metrics_register(struct og_http *h)
 	}
 }
 
+int og_http_reload(struct og_http *h, uint32_t rate_per_s, uint32_t rate_burst)
+{
+	struct og_api_keys keys;
+	int ret = 0;
+
+	if (h->opts.api_key_file[0])
+		ret = og_api_keys_load(&keys, h->opts.api_key_file);
+	pthread_mutex_lock(&h->lock);
+	if (h->opts.api_key_file[0] && ret == 0)
+		h->keys = keys;
+	if (rate_per_s != h->rate.per_s || rate_burst != h->rate.burst)
+		og_rate_init(&h->rate, rate_per_s, rate_burst);
+	pthread_mutex_unlock(&h->lock);
+	return ret;
+}
+
 void og_http_quiesce(struct og_http *h)
 {
 	MHD_socket fd = MHD_quiesce_daemon(h->daemon);

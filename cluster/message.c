@@ -426,9 +426,13 @@ char *og_message_cancel(const char *uuid, size_t *len)
 		json_pack("{s:s, s:s}", "type", "inference_cancel", "request_id", uuid), len);
 }
 
-char *og_message_status(uint32_t running, uint32_t queued, const json_t *models, size_t *len)
+char *og_message_status(uint32_t running, uint32_t queued, const uint64_t *kv_free,
+	const json_t *models, size_t *len)
 {
-	return line_of(json_pack("{s:s, s:i, s:i, s:O}", "type", "peer_status", "load",
-			       (int)running, "queue", (int)queued, "models", models),
-		len);
+	json_t *o = json_pack("{s:s, s:i, s:i, s:O}", "type", "peer_status", "load", (int)running,
+		"queue", (int)queued, "models", models);
+
+	if (kv_free)
+		json_object_set_new(o, "kv_free", json_integer((json_int_t)*kv_free));
+	return line_of(o, len);
 }

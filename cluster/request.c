@@ -15,7 +15,6 @@ enum {
 	CREDITS = 64,
 };
 
-static const uint64_t silent_member_ns = 700 * OG_NS_PER_MS;
 static const uint64_t hold_ns = 2 * OG_NS_PER_S;
 static const uint64_t start_grace_ns = 8 * OG_NS_PER_S;
 static const uint64_t serve_max_ns = 600 * OG_NS_PER_S;
@@ -66,6 +65,8 @@ static void ask_close(struct og_router *r, struct og_ask_entry *e, const struct 
 	uint64_t took_ns = r->now_ns - e->asked_at;
 
 	ask_leave_member(r, e);
+	if (e->state == OG_ASK_LOCAL)
+		og_router_load_changed(r);
 	a.face = e->ask->face;
 	a.attempts = e->attempts;
 	a.waited_ns = took_ns;
@@ -192,12 +193,8 @@ static bool try_local(struct og_router *r, struct og_ask_entry *e)
 	e->state = OG_ASK_LOCAL;
 	e->engine = model->engine;
 	og_count(&r->stats.asks_local);
+	og_router_load_changed(r);
 	return true;
-}
-
-static bool is_silent(const struct og_router *r, const struct og_member *m)
-{
-	return !m->has_hello && r->now_ns - m->opened_at >= silent_member_ns;
 }
 
 /* The least loaded member that says it serves the model; else one that never said what it serves. */
@@ -210,22 +207,18 @@ static struct og_member *choose(
 	*may_come = false;
 	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
 		struct og_member *m = r->members[i];
+		const char *why;
+		enum og_fit fit = m ? og_member_fit(r, m, e->ask->model, &why) : OG_FIT_NO;
 
-		if (!m || m->ended)
+		*listed |= fit == OG_FIT_YES;
+		if (fit == OG_FIT_NO || was_tried(e, m))
 			continue;
-		if (og_member_has_model(m, e->ask->model)) {
-			*listed = true;
-			if (was_tried(e, m))
-				continue;
-			if (!best || m->asked + m->load + m->queue <
-					     best->asked + best->load + best->queue)
-				best = m;
-		} else if (!m->has_hello && !was_tried(e, m)) {
-			if (is_silent(r, m))
-				silent = !silent || m->asked < silent->asked ? m : silent;
-			else
-				*may_come = true;
-		}
+		if (fit == OG_FIT_SOON)
+			*may_come = true;
+		else if (fit == OG_FIT_SILENT)
+			silent = !silent || m->asked < silent->asked ? m : silent;
+		else if (!best || og_member_load(m) < og_member_load(best))
+			best = m;
 	}
 	return best ? best : silent;
 }
@@ -350,7 +343,7 @@ void og_router_ask(struct og_router *r, struct og_ask *ask, uint64_t now_ns)
 
 	r->now_ns = now_ns;
 	og_count(&r->stats.asks);
-	if (r->stopping) {
+	if (r->stopping || r->draining) {
 		refuse(r, ask, -ECANCELED, "the node is stopping");
 		return;
 	}
@@ -571,8 +564,10 @@ void og_request_serve(struct og_router *r, struct og_member *m, const struct og_
 		respond_error(r, m, msg, -ENOENT, "this model is not served here");
 		return;
 	}
-	if (r->stopping || m->serving >= r->opts.peer_running_max + r->opts.peer_queued_max) {
-		respond_error(r, m, msg, -EBUSY, r->stopping ? "the node is stopping" : "busy");
+	if (r->stopping || r->draining ||
+		m->serving >= r->opts.peer_running_max + r->opts.peer_queued_max) {
+		respond_error(r, m, msg, -EBUSY,
+			r->stopping || r->draining ? "the node is stopping" : "busy");
 		return;
 	}
 	s = serve_slot(r, m, msg);

@@ -72,6 +72,12 @@ struct og_router_env {
 	struct og_rand *rand;
 };
 
+/* What the engines of this node have to do; told to members. */
+struct og_router_load {
+	uint32_t running, queued; /* prompts */
+	uint64_t kv_free;         /* tokens */
+};
+
 struct og_router_model {
 	const char *name;  /* also matched: alias */
 	const char *alias; /* or NULL */
@@ -89,6 +95,13 @@ struct og_router_opts {
 	uint32_t peer_running_max; /* per member key; 0: 4 */
 	uint32_t peer_queued_max;  /* per member key; 0: 16 */
 	uint32_t peers_max;        /* 0: 1024 */
+	bool first_node; /* of a private network: ready although no DHT node takes an announcement */
+	void (*load)(void *ctx, struct og_router_load *out); /* env.ctx; NULL: prompts of members */
+};
+
+/* Those that may change while it runs. */
+struct og_router_limits {
+	uint32_t deadline_ms, peer_running_max, peer_queued_max;
 };
 
 struct og_router;
@@ -109,10 +122,16 @@ uint64_t og_router_tick(struct og_router *r, uint64_t now_ns);
 /* Both topics of cluster.md 1 (SHA-256, and zero-padded). 0, -EALREADY, -ENOENT, -ENOSPC, -EINVAL. */
 int og_router_join(struct og_router *r, const char *cluster_id, uint64_t now_ns) OG_MUST_CHECK;
 int og_router_leave(struct og_router *r, const char *cluster_id, uint64_t now_ns) OG_MUST_CHECK;
+/* New prompts are refused, members are told that no model is served here; what runs goes on. */
+void og_router_drain(struct og_router *r, uint64_t now_ns);
+void og_router_set_limits(struct og_router *r, const struct og_router_limits *limits);
 /* All clusters left, running requests failed or finished, core told to stop. */
 void og_router_stop(struct og_router *r, uint64_t now_ns);
 bool og_router_stopped(const struct og_router *r);
-/* Joined (announced once) in every cluster it was told to join, or there is none. */
+/*
+ * Joined (announced once) in every cluster it was told to join, or there is none. Without a DHT node
+ * that takes announcements: tried, and this is the first node or a member is connected.
+ */
 bool og_router_ready(const struct og_router *r);
 
 /* New references, shapes as `opengateway --json` prints them. */
@@ -121,4 +140,8 @@ json_t *og_router_peers_json(
 json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns);
 json_t *og_router_models_json(struct og_router *r, uint64_t now_ns); /* ours and the members' */
 json_t *og_router_status_json(struct og_router *r, uint64_t now_ns);
+/* Prompts under way here and what each member says of its load. */
+json_t *og_router_gauge_json(struct og_router *r, uint64_t now_ns);
+/* Who would serve a prompt for `model` ("": any) now, in the order of asking; then who not and why. */
+json_t *og_router_eligible_json(struct og_router *r, const char *model, uint64_t now_ns);
 void og_router_metrics_register(struct og_router *r);

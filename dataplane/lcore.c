@@ -31,6 +31,7 @@ struct og_lcore {
 	struct og_lcore_opts opts;
 	struct og_core *core;
 	struct og_tx tx;
+	struct rte_mempool *pool;
 	struct rte_mbuf *reserved; /* lent to the core, or NULL */
 	struct rte_mbuf *tx_queue[TX_QUEUE];
 	uint32_t nb_tx;
@@ -85,7 +86,7 @@ static uint8_t *reserve(struct og_tx *tx, uint16_t *cap_bytes)
 		return NULL;
 	}
 	if (!lc->reserved)
-		lc->reserved = rte_pktmbuf_alloc(lc->opts.port->pool);
+		lc->reserved = rte_pktmbuf_alloc(lc->pool);
 	if (!lc->reserved) {
 		lc->tick_soon = true;
 		og_count(&lc->counters.tx_no_mbuf);
@@ -181,6 +182,18 @@ static bool tick(struct og_lcore *lc, bool news)
 	return true;
 }
 
+/* The port has a new pool if its device was away: nothing of the old one may stay here. */
+static void follow_pool(struct og_lcore *lc)
+{
+	struct rte_mempool *pool = __atomic_load_n(&lc->opts.port->pool, __ATOMIC_RELAXED);
+
+	if (pool == lc->pool)
+		return;
+	rte_pktmbuf_free(lc->reserved);
+	lc->reserved = NULL;
+	lc->pool = pool;
+}
+
 /* One pass: never blocks, allocates, locks or logs. Returns whether there was anything to do. */
 static bool poll_once(struct og_lcore *lc)
 {
@@ -190,6 +203,7 @@ static bool poll_once(struct og_lcore *lc)
 	news |= jobs(lc) > 0;
 	news |= tick(lc, news);
 	news |= flush(lc) > 0;
+	follow_pool(lc);
 	return news;
 }
 
@@ -352,6 +366,7 @@ int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts)
 		return -ENOMEM;
 	memset(lc, 0, sizeof(*lc));
 	lc->opts = *opts;
+	lc->pool = opts->port->pool;
 	lc->tx = (struct og_tx){.reserve = reserve, .commit = commit};
 	ret = open_epoll(lc);
 	if (ret < 0) {

@@ -100,7 +100,8 @@ node_tests() {
 fuzz() {
   local seconds=${FUZZ_SECONDS:-60} t name
   export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
-  CC=clang-14 must "build for fuzzing" build build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  CC=clang-14 must "build for fuzzing" configure build-fuzz -Dfuzz=true -Db_sanitize=address,undefined
+  must "build for fuzzing" ninja -C build-fuzz fuzzers
   for t in build-fuzz/tests/fuzz/fuzz_*; do
     [ -f "$t" ] && [ -x "$t" ] || continue
     name=${t##*/fuzz_}
@@ -148,9 +149,17 @@ node_tests "sanitizer build" build-asan $files
 unset ASAN_OPTIONS UBSAN_OPTIONS
 
 section "network namespaces"
+export OG_BUILD=$root/build
+if [ "$mode" = --all ]; then
+  for port in af_packet tap af_xdp; do step "net/conformance $port" tests/net/conformance.sh "$port"; done
+else
+  OG_TEST_NAME='JavaScript nodes' step "net/conformance af_packet" \
+    tests/net/conformance.sh af_packet swarm.test.mjs values.test.mjs
+fi
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
 
-section "main job"
+section "main job, and the operator's commands with the installed programs"
 step "cli/quickstart.sh" cli/quickstart.sh
+step "tests/net/operator.sh" tests/net/operator.sh build
 
 finish

@@ -202,7 +202,8 @@ Test(dht_vectors, requests_decode_and_encode_to_the_same_bytes)
 		cr_assert_eq(m.tid, json_integer_value(json_object_get(in, "tid")));
 		cr_assert(og_addr_eq(&m.to, &to));
 		cr_assert_eq(m.internal, json_is_true(json_object_get(in, "internal")));
-		cr_assert_eq(m.command, json_integer_value(json_object_get(in, "command")));
+		cr_assert_eq(
+			m.command, (uint64_t)json_integer_value(json_object_get(in, "command")));
 		same_part(m.id, str(in, "sender_id"));
 		same_part(m.target, str(in, "target"));
 		same_part(m.token, str(in, "token"));
