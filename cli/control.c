@@ -158,8 +158,10 @@ static void on_answer(void *ctx, const struct og_answer *a)
 
 	pthread_mutex_lock(&c->lock);
 	if (conn->fd >= 0 && conn->asking && handle(c, conn) == a->face) {
-		if (a->type != OG_ANSWER_TEXT)
+		if (a->type == OG_ANSWER_DONE || a->type == OG_ANSWER_ERROR)
 			end_answer(conn, a);
+		else if (a->type != OG_ANSWER_TEXT)
+			; /* log probabilities have no place here */
 		else if (conn->stream)
 			say(conn, json_pack("{s:s%}", "text", a->text, (size_t)a->text_bytes));
 		else if (!append(&conn->text, a->text, a->text_bytes, OUT_MAX_BYTES))

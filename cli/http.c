@@ -217,6 +217,7 @@ static void on_completed(
 	r->used = false;
 	free(r->body);
 	free(r->text);
+	json_decref(r->logprobs);
 	free(r->out);
 	r->body = r->text = r->out = NULL;
 	r->next_free = h->first_free;

@@ -118,6 +118,19 @@ static void deliver(struct og_router *r, struct og_ask_entry *e, const char *tex
 	r->opts.env.answer(r->opts.env.ctx, &a);
 }
 
+static void deliver_logprob(
+	struct og_router *r, const struct og_ask_entry *e, const struct og_infer_event *ev)
+{
+	struct og_answer a = {.face = e->ask->face,
+		.type = OG_ANSWER_LOGPROB,
+		.text = ev->text,
+		.text_bytes = ev->text_bytes,
+		.logprob = ev->logprob,
+		.rank = ev->rank};
+
+	r->opts.env.answer(r->opts.env.ctx, &a);
+}
+
 struct usage {
 	const char *model;
 	uint32_t prompt_tokens, completion_tokens;
@@ -264,6 +277,19 @@ static void give_up(struct og_router *r, struct og_ask_entry *e, bool listed)
 	}
 }
 
+/* What members say of an answer has no place for log probabilities. */
+static void fail_logprobs(struct og_router *r, struct og_ask_entry *e)
+{
+	char text[sizeof(e->last_message)];
+
+	memcpy(text, e->last_message, sizeof(text));
+	if (e->last_error)
+		ask_fail(r, e, e->last_error, text);
+	else
+		ask_fail(r, e, -EOPNOTSUPP,
+			"log probabilities are given only by a node that serves the model itself");
+}
+
 /* Find somebody for a waiting ask; or let it wait a little for members that are still coming. */
 static void ask_place(struct og_router *r, struct og_ask_entry *e)
 {
@@ -272,6 +298,10 @@ static void ask_place(struct og_router *r, struct og_ask_entry *e)
 
 	if (try_local(r, e))
 		return;
+	if (e->ask->req->params.logprobs) {
+		fail_logprobs(r, e);
+		return;
+	}
 	m = choose(r, e, &listed, &may_come);
 	if (m && !(may_come && !m->has_hello)) {
 		ask_remote(r, e, m);
@@ -693,7 +723,7 @@ static void serve_event(struct og_router *r, const struct og_infer_event *ev)
 		serve_text(r, s, ev);
 	else if (ev->type == OG_INFER_DONE)
 		serve_finish(r, s, ev, 0, NULL);
-	else
+	else if (ev->type == OG_INFER_ERROR)
 		serve_finish(r, s, NULL, ev->error ? ev->error : -EIO, ev->text);
 }
 
@@ -713,6 +743,9 @@ static void ask_event(struct og_router *r, const struct og_infer_event *ev)
 		else if (append_text(&e->text, &e->text_bytes, &e->text_cap_bytes, ev->text,
 				 ev->text_bytes) < 0)
 			ask_fail(r, e, -E2BIG, "the answer is too long");
+		return;
+	case OG_INFER_LOGPROB:
+		deliver_logprob(r, e, ev);
 		return;
 	case OG_INFER_DONE:
 		deliver(r, e, e->text, e->text_bytes);

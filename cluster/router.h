@@ -7,7 +7,8 @@
  * A prompt goes to a local engine that has the model, else to the least loaded member that says it
  * has it, else (no model named, or none listed by anybody silent) to a member that never said what it
  * serves. It is tried elsewhere only if nothing of the answer was delivered, and always ends within
- * its deadline by exactly one final answer.
+ * its deadline by exactly one final answer. Log probabilities do not travel between members: a
+ * request for them is answered by a local engine or refused.
  *
  * Source:  cluster.md; design.md 6.3.
  * Threads: the router thread.
@@ -39,15 +40,18 @@ struct og_ask {
 	struct og_infer_request *req;    /* owned by the ask */
 };
 
-enum og_answer_type { OG_ANSWER_TEXT, OG_ANSWER_DONE, OG_ANSWER_ERROR };
+enum og_answer_type { OG_ANSWER_TEXT, OG_ANSWER_LOGPROB, OG_ANSWER_DONE, OG_ANSWER_ERROR };
 
 /* Borrowed for the call of env.answer. DONE and ERROR are final, and exactly one of them comes. */
 struct og_answer {
 	uint64_t face;
 	enum og_answer_type type;
-	/* TEXT */
+	/* TEXT; LOGPROB: a token's bytes, not always whole characters */
 	const char *text;
 	uint32_t text_bytes;
+	/* LOGPROB, as in struct og_infer_event */
+	float logprob;
+	uint32_t rank;
 	/* DONE and ERROR */
 	const char *model; /* who answered, or "" */
 	const char *node_name;
@@ -55,7 +59,8 @@ struct og_answer {
 	uint32_t prompt_tokens, completion_tokens;
 	enum og_infer_finish finish;
 	/* ERROR: -ENOENT no member lists the model, -EHOSTUNREACH nobody can serve, -ETIMEDOUT,
-	 * -EBUSY all who could are full, -ECANCELED, -E2BIG prompt too long, -EIO failed there */
+	 * -EBUSY all who could are full, -ECANCELED, -E2BIG prompt too long, -EIO failed there,
+	 * -EOPNOTSUPP what is asked for cannot be done by who could answer */
 	int error;
 	const char *message; /* a sentence for people */
 	uint32_t attempts;   /* members tried */

@@ -1,32 +1,5 @@
 #include "gpu/text_out.h"
 
-/*
- * Looks at the first character: returns its length if it is whole, 0 if more bytes may complete it,
- * or minus the number of bytes that can never be part of one.
- */
-static int first_char(const uint8_t *p, uint32_t n)
-{
-	/* Bounds of the second byte keep out overlong forms, surrogates and beyond U+10FFFF. */
-	uint8_t low = p[0] == 0xe0 ? 0xa0 : p[0] == 0xf0 ? 0x90 : 0x80;
-	uint8_t high = p[0] == 0xed ? 0x9f : p[0] == 0xf4 ? 0x8f : 0xbf;
-	uint32_t len = p[0] < 0x80   ? 1
-		       : p[0] < 0xc2 ? 0
-		       : p[0] < 0xe0 ? 2
-		       : p[0] < 0xf0 ? 3
-		       : p[0] < 0xf5 ? 4
-				     : 0;
-
-	if (len == 0)
-		return -1;
-	for (uint32_t i = 1; i < len; i++) {
-		if (i == n)
-			return 0;
-		if (p[i] < (i == 1 ? low : 0x80) || p[i] > (i == 1 ? high : 0xbf))
-			return -(int)i;
-	}
-	return (int)len;
-}
-
 static void append(struct og_text_out *o, const void *data, uint32_t n)
 {
 	memcpy(o->text + o->len_bytes, data, n);
@@ -39,11 +12,11 @@ static void drop_partial(struct og_text_out *o, uint32_t n)
 	memmove(o->partial, o->partial + n, o->partial_bytes);
 }
 
-static void append_byte(struct og_text_out *o, uint8_t byte)
+static void append_byte(struct og_text_out *o, char byte)
 {
 	o->partial[o->partial_bytes++] = byte;
 	while (o->partial_bytes > 0) {
-		int n = first_char(o->partial, o->partial_bytes);
+		int n = og_utf8_first(o->partial, o->partial_bytes);
 
 		if (n == 0)
 			return;
@@ -101,7 +74,7 @@ bool og_text_out_push(struct og_text_out *o, struct og_text bytes)
 	bool stopped;
 
 	for (uint32_t i = 0; i < bytes.len_bytes; i++)
-		append_byte(o, (uint8_t)bytes.data[i]);
+		append_byte(o, bytes.data[i]);
 	stopped = cut_at_stop(o);
 	if (stopped)
 		o->partial_bytes = 0;

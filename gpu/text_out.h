@@ -22,7 +22,7 @@ struct og_text_out {
 	const struct og_infer_params *params; /* its stop strings; borrowed */
 	uint32_t len_bytes;                   /* whole characters in text */
 	uint32_t ready_bytes;                 /* of them, what may be shown */
-	uint8_t partial[4];
+	char partial[4];
 	uint32_t partial_bytes;
 	char text[OG_TEXT_OUT_BYTES];
 };

@@ -36,6 +36,7 @@ struct cuda {
 	struct og_cuda_weights w;
 	struct og_cuda_heads heads;
 	float q_scale;
+	uint32_t context;
 	uint32_t rows_max;
 	uint32_t nb_pages;
 	uint32_t tables_max;
@@ -345,16 +346,37 @@ static const struct og_backend_ops cuda_ops = {
 
 /* ---- Making it. ---- */
 
-static int check_model(const struct og_hparams *hp, char *err, size_t err_bytes)
+/* What of the families this back end has kernels for; NULL, or what it lacks. */
+static const char *find_lack(const struct og_model *m, uint32_t context)
 {
-	if (hp->head_dim <= OG_CUDA_HEAD_DIM_MAX &&
-		hp->nb_heads / hp->nb_kv_heads <= OG_CUDA_TILE_QUERIES)
+	const struct og_hparams *hp = &m->hp;
+	bool has_window = false, has_o_bias = false;
+
+	for (uint32_t i = 0; i < hp->nb_layers; i++) {
+		has_window |= hp->windowed[i] && (context == 0 || context > hp->window);
+		has_o_bias |= m->layers[i].o_bias != NULL;
+	}
+	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 128 values"
+	       : hp->nb_heads / hp->nb_kv_heads > OG_CUDA_TILE_QUERIES
+		       ? "more than 64 heads to a key-value head"
+	       : hp->qk_norm                               ? "norms of queries and keys"
+	       : hp->post_norms                            ? "norms after a block"
+	       : hp->attn_cap != 0 || hp->logit_cap != 0   ? "soft caps"
+	       : hp->activation != OG_ACT_SILU             ? "another activation than SiLU"
+	       : hp->norm_add != 0 || hp->embed_scale != 1 ? "Gemma's norms and embeddings"
+	       : has_window                                ? "a sliding window"
+	       : has_o_bias                                ? "a bias after attention"
+	       : hp->rope[0].magnitude != 1                ? "rotations with a magnitude"
+							   : NULL;
+}
+
+static int check_model(const struct og_backend_opts *opts, char *err, size_t err_bytes)
+{
+	const char *lack = find_lack(opts->model, opts->context);
+
+	if (!lack)
 		return 0;
-	snprintf(err, err_bytes,
-		"the cuda back end runs heads of up to %d values, up to %d to a key-value head; "
-		"this model has %u and %u",
-		OG_CUDA_HEAD_DIM_MAX, OG_CUDA_TILE_QUERIES, hp->head_dim,
-		hp->nb_heads / hp->nb_kv_heads);
+	snprintf(err, err_bytes, "the cuda back end has no kernels for %s; use cpu", lack);
 	return -EOPNOTSUPP;
 }
 
@@ -378,7 +400,7 @@ static void describe_heads(struct cuda *c)
 		.head_values = head_values,
 	};
 	/* exp2 instead of exp */
-	c->q_scale = (float)(M_LOG2E / sqrt(hp->head_dim));
+	c->q_scale = (float)(M_LOG2E * hp->attn_scale);
 }
 
 struct carver {
@@ -461,16 +483,15 @@ static int check_room(
 static int send_turns(struct cuda *c)
 {
 	const struct og_model *m = c->model;
+	const struct og_rope *r = &m->hp.rope[0];
+	bool is_long = r->has_long && c->context > m->hp.original_context;
+	const float *factors = is_long ? r->long_factors : r->factors;
 	uint32_t half = m->hp.rope_dims / 2;
 	double *turns = c->host_page;
 	int ret;
 
-	for (uint32_t i = 0; i < half; i++) {
-		double factor = m->rope_factors ? m->rope_factors[i] : 1.0;
-
-		turns[i] = (double)m->hp.rope_scale *
-			   pow(m->hp.rope_base, -2.0 * i / m->hp.rope_dims) / factor / (2 * M_PI);
-	}
+	for (uint32_t i = 0; i < half; i++)
+		turns[i] = pow(r->base, -2.0 * i / m->hp.rope_dims) / factors[i] / (2 * M_PI);
 	ret = og_cuda_check_work(&c->d,
 		c->d.cu.cuMemcpyHtoDAsync(c->turns, turns, half * sizeof(double), c->d.stream),
 		"cuMemcpyHtoDAsync");
@@ -527,11 +548,12 @@ static int create(struct cuda *c, const struct og_backend_opts *opts, char *err,
 	const struct og_hparams *hp = &opts->model->hp;
 	uint64_t per_row = OG_MIN((uint64_t)opts->nb_pages,
 		((uint64_t)hp->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS + 1);
-	int ret = check_model(hp, err, err_bytes);
+	int ret = check_model(opts, err, err_bytes);
 
 	if (ret < 0)
 		return ret;
 	c->model = opts->model;
+	c->context = opts->context;
 	c->rows_max = opts->rows_max;
 	c->nb_pages = opts->nb_pages;
 	c->tables_max = (uint32_t)OG_MIN(per_row * opts->rows_max, UINT32_MAX / 8);

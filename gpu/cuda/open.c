@@ -69,6 +69,7 @@ int og_cuda_backend_create(struct og_backend **out, const struct og_backend_opts
 {
 	const struct og_cuda_module *m;
 	void *module;
+	int ret;
 
 	if (!og_cuda_is_present()) {
 		snprintf(err, err_bytes, "no CUDA driver with a device on this machine");
@@ -81,6 +82,11 @@ int og_cuda_backend_create(struct og_backend **out, const struct og_backend_opts
 	if (!m || m->version != OG_CUDA_MODULE_VERSION) {
 		snprintf(err, err_bytes, "og-cuda.so is of another version than this program");
 		return -EOPNOTSUPP;
+	}
+	ret = og_model_wait(opts->model, opts->model->hp.nb_layers + 1);
+	if (ret < 0) {
+		snprintf(err, err_bytes, "%s", og_model_load_error(opts->model));
+		return ret;
 	}
 	return m->create(out, opts, device, og_log_write, err, err_bytes);
 }

@@ -117,6 +117,7 @@ static size_t choose_chunk(const struct og_model *m)
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(all); i++)
 		bytes = OG_MAX(bytes, (uint64_t)all[i]->row_bytes * all[i]->n_out);
+	bytes = OG_MAX(bytes, 4ull * m->hp.ff_width); /* a row that the host makes plain */
 	bytes = OG_MAX(bytes, 4ull * m->hp.nb_heads * m->hp.head_dim);
 	return (size_t)OG_MIN(bytes, (uint64_t)CHUNK_BYTES);
 }
@@ -173,11 +174,29 @@ static int take_slot(struct upload *u, struct slot **out)
 	return ret;
 }
 
-static int send(struct upload *u, struct slot *s, CUdeviceptr to, const void *from, size_t bytes)
+static int send(struct upload *u, struct slot *s, CUdeviceptr to, size_t bytes)
 {
-	memcpy(s->host, from, bytes);
 	return og_cuda_check_work(u->d, u->d->cu.cuMemcpyHtoDAsync(to, s->host, bytes, s->stream),
 		"cuMemcpyHtoDAsync");
+}
+
+/* Types that the device does not know become f32 on the way. */
+static bool is_plain_type(enum og_dtype type)
+{
+	return type <= OG_BF16;
+}
+
+static void copy_rows(void *to, const struct og_weight *w, uint32_t first, uint32_t count)
+{
+	const uint8_t *from = w->data + first * w->row_bytes;
+
+	if (is_plain_type(w->type)) {
+		memcpy(to, from, count * w->row_bytes);
+		return;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		og_dequantize(w->type, from + i * w->row_bytes, w->n_in,
+			(float *)to + (size_t)i * w->n_in);
 }
 
 static int mark_done(struct upload *u, struct slot *s)
@@ -191,8 +210,10 @@ static int put_floats(struct upload *u, CUdeviceptr to, const float *from, uint3
 	struct slot *s;
 	int ret = take_slot(u, &s);
 
-	if (ret == 0 && from)
-		ret = send(u, s, to, from, n * sizeof(float));
+	if (ret == 0 && from) {
+		memcpy(s->host, from, n * sizeof(float));
+		ret = send(u, s, to, n * sizeof(float));
+	}
 	return ret == 0 ? mark_done(u, s) : ret;
 }
 
@@ -203,9 +224,11 @@ static int put_floats(struct upload *u, CUdeviceptr to, const float *from, uint3
 static int put_matrix(struct upload *u, const struct og_cuda_matrix *m, const struct og_weight *w,
 	uint32_t offset, uint32_t turn)
 {
-	uint32_t per_chunk = (uint32_t)OG_MIN(u->chunk_bytes / w->row_bytes, w->n_out);
-	uint32_t row_bytes = (uint32_t)w->row_bytes, n_in = w->n_in, kp = m->kp;
-	int type = (int)w->type, ret = per_chunk > 0 ? 0 : -E2BIG;
+	bool is_plain = is_plain_type(w->type);
+	uint32_t row_bytes = is_plain ? (uint32_t)w->row_bytes : 4 * w->n_in;
+	uint32_t per_chunk = (uint32_t)OG_MIN(u->chunk_bytes / row_bytes, w->n_out);
+	uint32_t n_in = w->n_in, kp = m->kp;
+	int type = is_plain ? (int)w->type : OG_CUDA_F32, ret = per_chunk > 0 ? 0 : -E2BIG;
 
 	for (uint32_t first = 0; first < w->n_out && ret == 0; first += per_chunk) {
 		uint32_t count = OG_MIN(per_chunk, w->n_out - first);
@@ -213,9 +236,10 @@ static int put_matrix(struct upload *u, const struct og_cuda_matrix *m, const st
 		struct slot *s;
 
 		ret = take_slot(u, &s);
-		if (ret == 0)
-			ret = send(u, s, s->device, w->data + first * w->row_bytes,
-				count * w->row_bytes);
+		if (ret == 0) {
+			copy_rows(s->host, w, first, count);
+			ret = send(u, s, s->device, (size_t)count * row_bytes);
+		}
 		if (ret == 0) {
 			void *args[] = {&out, &s->device, &first, &n_in, &kp, &row_bytes, &turn,
 				&offset, &type};

@@ -12,6 +12,7 @@
 #include "gpu/cuda/forward.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,10 +70,13 @@ static struct og_hparams shape(void)
 		.context = 2 * CONTEXT,
 		.vocab = 128256,
 		.norm_eps = 1e-5f,
-		.rope_base = 500000,
-		.rope_scale = 1,
+		.embed_scale = 1,
 		.rope_halves = true};
 
+	hp.rope[0].base = 500000;
+	hp.rope[0].magnitude = 1;
+	for (uint32_t i = 0; i < hp.rope_dims / 2; i++)
+		hp.rope[0].factors[i] = 1;
 	if (smoke) {
 		hp.nb_layers = 2;
 		hp.nb_heads = 4;

@@ -37,6 +37,17 @@ static void remove_file(void)
 
 TestSuite(loader, .init = make_file, .fini = remove_file);
 
+/* The whole of an arena as one piece. */
+static int load(const struct og_arena *a, const struct og_file *f, const struct og_load_opts *opts,
+	struct og_load_progress *progress)
+{
+	struct og_load_source source = {path, *f, *a};
+	struct og_load_piece piece = {0, 0, a->start, a->end};
+	struct og_load_plan plan = {&source, 1, &piece, 1, 1, NULL, NULL};
+
+	return og_load_run(&plan, opts, progress, err, sizeof(err));
+}
+
 static void expect_range(uint64_t from, uint64_t to, const struct og_load_opts *opts)
 {
 	struct og_load_progress progress;
@@ -46,7 +57,7 @@ static void expect_range(uint64_t from, uint64_t to, const struct og_load_opts *
 	cr_assert_eq(og_file_open(&f, path, err, sizeof(err)), 0, "%s", err);
 	cr_expect_eq(f.size_bytes, FILE_BYTES);
 	cr_assert_eq(og_arena_init(&a, from, to), 0);
-	cr_assert_eq(og_load(&a, &f, opts, &progress, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(load(&a, &f, opts, &progress), 0, "%s", err);
 	cr_expect_arr_eq(og_arena_at(&a, from), content + from, to - from);
 	cr_expect_eq((uintptr_t)og_arena_at(&a, from) % 4096, from % 4096);
 	cr_expect_eq(progress.bytes_done, progress.bytes_total);
@@ -83,7 +94,7 @@ static void expect_shrunk(const struct og_load_opts *opts)
 	cr_assert_eq(og_file_open(&f, path, err, sizeof(err)), 0, "%s", err);
 	cr_assert_eq(og_arena_init(&a, 0, FILE_BYTES), 0);
 	cr_assert_eq(truncate(path, FILE_BYTES / 2), 0);
-	cr_expect_eq(og_load(&a, &f, opts, NULL, err, sizeof(err)), -EIO);
+	cr_expect_eq(load(&a, &f, opts, NULL), -EIO);
 	cr_expect(strstr(err, "shorter") != NULL, "%s", err);
 	cr_assert_eq(truncate(path, FILE_BYTES), 0);
 	og_arena_fini(&a);
@@ -105,7 +116,7 @@ Test(loader, reports_an_error_of_the_disk)
 	/* The first page of a process is never mapped: reading it fails with EIO. */
 	cr_assert_eq(og_file_open(&f, "/proc/self/mem", err, sizeof(err)), 0, "%s", err);
 	cr_assert_eq(og_arena_init(&a, 0, 100000), 0);
-	cr_expect_eq(og_load(&a, &f, NULL, NULL, err, sizeof(err)), -EIO);
+	cr_expect_eq(load(&a, &f, NULL, NULL), -EIO);
 	cr_expect(strstr(err, "I/O error") != NULL, "%s", err);
 	og_arena_fini(&a);
 	og_file_close(&f);

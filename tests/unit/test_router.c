@@ -25,6 +25,7 @@ struct node {
 	size_t text_bytes;
 	int finals, error, watch, closes;
 	struct og_answer last;
+	uint32_t logprobs;
 	char node_name[64], message[200];
 	uint64_t now;
 };
@@ -69,6 +70,10 @@ static void on_answer(void *ctx, const struct og_answer *a)
 {
 	struct node *n = ctx;
 
+	if (a->type == OG_ANSWER_LOGPROB) {
+		n->logprobs++;
+		return;
+	}
 	if (a->type == OG_ANSWER_TEXT) {
 		memcpy(n->text + n->text_bytes, a->text, a->text_bytes);
 		n->text_bytes += a->text_bytes;
@@ -567,4 +572,37 @@ Test(router, ready_without_a_dht_only_for_the_first_node_or_with_a_member)
 	open_raw(n);
 	cr_assert(og_router_ready(n->r));
 	node_free(n);
+}
+static void ask_for_logprobs(struct node *n)
+{
+	struct og_ask *a = calloc(1, sizeof(*a));
+	struct og_infer_message m = {"user", "What is 2+2?", 12};
+	struct og_infer_params p;
+
+	og_infer_params_default(&p);
+	p.logprobs = true;
+	a->face = 5;
+	cr_assert_eq(og_infer_request_create(&a->req, 0, &p, false, &m, 1), 0);
+	og_router_ask(n->r, a, n->now);
+}
+
+Test(router, log_probabilities_come_from_a_local_engine_or_not_at_all)
+{
+	struct node *a = node_new("a", NULL), *b = node_new("b", "demo");
+	struct og_infer_event ev = {.type = OG_INFER_LOGPROB, .logprob = -1};
+
+	connect_nodes(a, b);
+	ask_for_logprobs(a);
+	cr_expect_eq(a->finals, 1);
+	cr_expect_eq(a->error, -EOPNOTSUPP);
+	ask_for_logprobs(b);
+	cr_assert_eq(b->nb_running, 1);
+	ev.id = b->running[0]->id;
+	og_router_engine_event(b->r, 0, &ev, b->now);
+	engine_says(b, 0, "4", true);
+	cr_expect_eq(b->logprobs, 1);
+	cr_expect_eq(b->finals, 1);
+	cr_expect_eq(b->error, 0);
+	node_free(a);
+	node_free(b);
 }
