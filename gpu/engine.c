@@ -1,5 +1,6 @@
-#include "gpu/cuda/open.h"
 #include "gpu/engine_priv.h"
+
+#include "gpu/cuda/open.h"
 
 #include <errno.h>
 #include <sched.h>
