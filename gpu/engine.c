@@ -1,6 +1,7 @@
+#include "gpu/engine_priv.h"
+
 #include "base/log.h"
 #include "gpu/cuda/open.h"
-#include "gpu/engine_priv.h"
 
 #include <errno.h>
 #include <sched.h>

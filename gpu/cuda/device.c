@@ -173,6 +173,13 @@ int og_cuda_device_open(
 	return ret;
 }
 
+int og_cuda_device_enter(struct og_cuda_device *d)
+{
+	if (d->is_stuck)
+		return -EIO;
+	return og_cuda_check_work(d, d->cu.cuCtxSetCurrent(d->context), "cuCtxSetCurrent");
+}
+
 void og_cuda_device_close(struct og_cuda_device *d)
 {
 	if (d->is_stuck || !d->context)

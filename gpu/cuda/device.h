@@ -79,6 +79,8 @@ struct og_cuda_grid {
 int og_cuda_device_open(struct og_cuda_device *d, int index, og_cuda_log_fn *log, char *err,
 	size_t err_bytes) OG_MUST_CHECK;
 void og_cuda_device_close(struct og_cuda_device *d);
+/* The calling thread works on this device from here on: contexts belong to threads. */
+int og_cuda_device_enter(struct og_cuda_device *d) OG_MUST_CHECK;
 
 /* 0, or the errno of `result` after logging what the driver calls it. */
 int og_cuda_check(struct og_cuda_device *d, CUresult result, const char *what) OG_MUST_CHECK;

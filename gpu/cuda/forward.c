@@ -268,10 +268,13 @@ static int cuda_forward(struct og_backend *b, const struct og_batch *batch)
 		return batch->nb_rows == 0 ? 0 : -E2BIG;
 	ret = plan(c, batch);
 	if (ret == 0)
+		ret = og_cuda_device_enter(&c->d);
+	if (ret == 0)
 		ret = send_inputs(c);
 	if (ret == 0)
 		ret = embed(c);
 	for (uint32_t i = 0; i < c->model->hp.nb_layers && ret == 0; i++) {
+		c->heads.layer = i;
 		ret = attention_block(c, &c->w.layers[i]);
 		if (ret == 0)
 			ret = ff_block(c, &c->w.layers[i]);
@@ -291,10 +294,12 @@ static int cuda_save_page(struct og_backend *b, uint32_t page, void *out)
 
 	if (c->d.is_lost)
 		return -EIO;
-	ret = og_cuda_check_work(&c->d,
-		c->d.cu.cuMemcpyDtoHAsync(
-			c->host_page, c->kv + page * c->page_bytes, c->page_bytes, c->d.stream),
-		"cuMemcpyDtoHAsync");
+	ret = og_cuda_device_enter(&c->d);
+	if (ret == 0)
+		ret = og_cuda_check_work(&c->d,
+			c->d.cu.cuMemcpyDtoHAsync(c->host_page, c->kv + page * c->page_bytes,
+				c->page_bytes, c->d.stream),
+			"cuMemcpyDtoHAsync");
 	if (ret == 0)
 		ret = og_cuda_wait(&c->d, c->d.stream);
 	if (ret == 0)
@@ -311,10 +316,12 @@ static int cuda_load_page(struct og_backend *b, uint32_t page, const void *bytes
 	if (c->d.is_lost)
 		return -EIO;
 	memcpy(c->host_page, bytes, c->page_bytes);
-	ret = og_cuda_check_work(&c->d,
-		c->d.cu.cuMemcpyHtoDAsync(
-			c->kv + page * c->page_bytes, c->host_page, c->page_bytes, c->d.stream),
-		"cuMemcpyHtoDAsync");
+	ret = og_cuda_device_enter(&c->d);
+	if (ret == 0)
+		ret = og_cuda_check_work(&c->d,
+			c->d.cu.cuMemcpyHtoDAsync(c->kv + page * c->page_bytes, c->host_page,
+				c->page_bytes, c->d.stream),
+			"cuMemcpyHtoDAsync");
 	if (ret == 0)
 		ret = og_cuda_wait(&c->d, c->d.stream);
 	c->base.is_lost = c->d.is_lost;
@@ -325,6 +332,7 @@ static void cuda_destroy(struct og_backend *b)
 {
 	struct cuda *c = OG_CONTAINER_OF(b, struct cuda, base);
 
+	(void)!og_cuda_device_enter(&c->d);
 	og_cuda_free(&c->d, c->scratch);
 	og_cuda_free(&c->d, c->kv);
 	og_cuda_free(&c->d, c->device_in);

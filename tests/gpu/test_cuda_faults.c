@@ -3,6 +3,7 @@
 #include "tests/gpu/fake/libcuda.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 
 /*
  * The engine on a device that fails: at every single driver call, in the ways that drivers fail.
@@ -159,6 +160,31 @@ Test(cuda_faults, a_cache_larger_than_the_device_is_refused_with_both_sizes)
 	cr_expect_eq(try_start(&e, 2ull << 30), -ENOMEM);
 	cr_expect(strstr(err, "1.1 GB free"), "%s", err);
 	cr_expect_eq(d->nb_live, 0);
+}
+
+static void *run_to_the_end(void *arg)
+{
+	struct og_engine *e = arg;
+
+	while (og_engine_step(e))
+		collect(e);
+	collect(e);
+	return NULL;
+}
+
+/* As in a node: one thread loads, another computes. */
+Test(cuda_faults, another_thread_than_the_one_that_loaded_may_compute)
+{
+	struct og_engine *e;
+	pthread_t thread;
+
+	driver();
+	cr_assert_eq(try_start(&e, 0), 0, "%s", err);
+	ask_all(e);
+	cr_assert_eq(pthread_create(&thread, NULL, run_to_the_end, e), 0);
+	pthread_join(thread, NULL);
+	cr_expect_eq(count_ends(), 0);
+	og_engine_destroy(e);
 }
 
 /* Work that never ends is given up; nothing is freed then, for that could block. */

@@ -18,6 +18,8 @@ struct fake_cuda *fake_cuda(void)
 	return &state;
 }
 
+static _Thread_local CUcontext current; /* contexts belong to threads */
+
 /* Counts the call; what it is to return. */
 static CUresult call(void)
 {
@@ -107,6 +109,7 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 
 CUresult cuCtxSetCurrent(CUcontext ctx)
 {
+	current = ctx;
 	return call();
 }
 
@@ -232,6 +235,8 @@ CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, uns
 	CUresult ret = call();
 
 	/* What the hardware would refuse. */
+	if (!current)
+		return CUDA_ERROR_INVALID_CONTEXT;
 	if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx == 0 || bx > 1024 ||
 		shared_bytes > 99 * 1024)
 		return CUDA_ERROR_INVALID_VALUE;
