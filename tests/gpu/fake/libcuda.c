@@ -96,15 +96,23 @@ CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attribute, CUdevice de
 	return call();
 }
 
+static void *primary;
+
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice dev)
 {
-	return make((void **)context, 1);
+	CUresult ret = make(&primary, 1);
+
+	if (ret == CUDA_SUCCESS)
+		*context = primary;
+	return ret;
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 {
-	state.nb_live--; /* its block is found by nobody: it is kept for the process */
-	return call();
+	CUresult ret = drop(primary);
+
+	primary = NULL;
+	return ret;
 }
 
 CUresult cuCtxSetCurrent(CUcontext ctx)
