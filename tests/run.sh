@@ -132,6 +132,7 @@ meson_tests build
 
 section "the same under AddressSanitizer and UBSan"
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
 must "sanitizer build" build build-asan -Db_sanitize=address,undefined
 OG_SEEDS=2 OG_HOUR_SEEDS=1 OG_SIM_NODES=60 meson_tests build-asan
 unset ASAN_OPTIONS UBSAN_OPTIONS
@@ -144,6 +145,7 @@ section "conformance with unmodified peers"
 files=$(cd tests/conformance && ls *.test.mjs)
 node_tests "plain build" build $files
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
 [ "$mode" = --all ] || files="swarm.test.mjs poc.test.mjs"
 node_tests "sanitizer build" build-asan $files
 unset ASAN_OPTIONS UBSAN_OPTIONS

@@ -619,7 +619,7 @@ static inline void og_mw_save(const char *folder, const char *name, const void *
 
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	f = fopen(path, "wb");
-	if (!f || fwrite(data, 1, n, f) != n || fclose(f) != 0) {
+	if (!f || (n > 0 && fwrite(data, 1, n, f) != n) || fclose(f) != 0) {
 		perror(path);
 		abort();
 	}
