@@ -6,10 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Every token is of a host's text: by hand, for printf would cost more than the token itself. */
 size_t og_addr_format_host(const struct og_addr *a, char out[OG_ADDR_TEXT_BYTES])
 {
-	return (size_t)snprintf(
-		out, OG_ADDR_TEXT_BYTES, "%u.%u.%u.%u", a->ip[0], a->ip[1], a->ip[2], a->ip[3]);
+	char *p = out;
+
+	for (size_t i = 0; i < sizeof(a->ip); i++) {
+		unsigned byte = a->ip[i];
+
+		if (byte >= 100)
+			*p++ = (char)('0' + byte / 100);
+		if (byte >= 10)
+			*p++ = (char)('0' + byte / 10 % 10);
+		*p++ = (char)('0' + byte % 10);
+		*p++ = '.';
+	}
+	*--p = '\0'; /* for the last dot */
+	return (size_t)(p - out);
 }
 
 const char *og_addr_format(const struct og_addr *a, char out[OG_ADDR_TEXT_BYTES])

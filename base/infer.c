@@ -8,6 +8,7 @@ void og_infer_params_default(struct og_infer_params *p)
 {
 	memset(p, 0, sizeof(*p));
 	p->top_p = 1.0f;
+	p->repetition_penalty = 1.0f;
 }
 
 int og_infer_request_create(struct og_infer_request **out, uint64_t id,

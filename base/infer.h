@@ -16,6 +16,15 @@ enum {
 	OG_INFER_STOP_BYTES = 64,
 	OG_INFER_TEXT_BYTES = 256, /* text in one event */
 	OG_INFER_MESSAGES_MAX = 256,
+	OG_INFER_STOP_TOKENS_MAX = 8,
+	OG_INFER_BIASES_MAX = 64,
+	OG_INFER_TOP_LOGPROBS_MAX = 20,
+	OG_INFER_REPETITION_MAX = 10, /* of that penalty; its least is 1 over it */
+};
+
+struct og_infer_bias {
+	uint32_t token;
+	float bias; /* added to its logit; -100 and below: never */
 };
 
 struct og_infer_params {
@@ -23,7 +32,19 @@ struct og_infer_params {
 	float temperature;   /* 0: greedy */
 	float top_p;         /* 1: off */
 	uint32_t top_k;      /* 0: off */
-	uint64_t seed;       /* same seed, same tokens */
+	float min_p;         /* of the likeliest one's probability; 0: off */
+	/* Of a token seen before: logit divided (multiplied where negative); 1: off. */
+	float repetition_penalty;
+	float frequency_penalty; /* subtracted for each time that it was generated */
+	float presence_penalty;  /* subtracted if it was generated at all */
+	uint64_t seed;           /* same seed, same tokens */
+	bool ignore_eos;         /* go on where the model would end */
+	bool logprobs;           /* a LOGPROB event for each token */
+	uint8_t top_logprobs;    /* and for so many of the likeliest ones in its place */
+	uint8_t nb_stop_tokens;
+	uint8_t nb_biases;
+	uint32_t stop_tokens[OG_INFER_STOP_TOKENS_MAX];
+	struct og_infer_bias biases[OG_INFER_BIASES_MAX]; /* ids beyond the vocabulary: no effect */
 	uint8_t nb_stop;
 	char stop[OG_INFER_STOP_MAX][OG_INFER_STOP_BYTES]; /* NUL-terminated */
 };
@@ -45,9 +66,10 @@ struct og_infer_request {
 };
 
 enum og_infer_event_type {
-	OG_INFER_TEXT,  /* some text of the answer */
-	OG_INFER_DONE,  /* the last event of the request: finish says why */
-	OG_INFER_ERROR, /* the last event: error says why */
+	OG_INFER_TEXT,    /* some text of the answer */
+	OG_INFER_LOGPROB, /* of a token, before its text; rank 0, then those of its alternatives */
+	OG_INFER_DONE,    /* the last event of the request: finish says why */
+	OG_INFER_ERROR,   /* the last event: error says why */
 };
 
 enum og_infer_finish { OG_FINISH_STOP, OG_FINISH_LENGTH, OG_FINISH_CANCELLED };
@@ -56,12 +78,16 @@ struct og_infer_event {
 	uint64_t id;
 	uint8_t type;   /* enum og_infer_event_type */
 	uint8_t finish; /* enum og_infer_finish */
+	uint8_t rank;   /* LOGPROB: 0 the token taken, 1 … the likeliest */
 	uint16_t text_bytes;
+	uint32_t token;             /* LOGPROB */
+	float logprob;              /* LOGPROB: by the model, before penalties and temperature */
 	uint32_t prompt_tokens;     /* DONE */
 	uint32_t completion_tokens; /* so far */
 	int32_t error; /* ERROR: negative errno: -EBUSY queue full, -E2BIG prompt too long */
 	char text
-		[OG_INFER_TEXT_BYTES]; /* TEXT: whole characters; ERROR: a sentence, NUL-terminated */
+		[OG_INFER_TEXT_BYTES]; /* TEXT: whole characters; ERROR: a sentence, NUL-terminated;
+					* LOGPROB: the token's bytes, cut where it is longer */
 };
 
 /* Copies everything. Returns 0, -ENOMEM, or -EINVAL for more than OG_INFER_MESSAGES_MAX messages. */

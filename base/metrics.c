@@ -43,9 +43,21 @@ static void render_hist(FILE *out, const struct og_metric *m)
 		m->labels ? "}" : "", below);
 }
 
+static void render_value(FILE *out, const struct og_metric *m)
+{
+	uint64_t v = og_counter_read(m->value);
+
+	fprintf(out, "%s%s%s%s ", m->name, m->labels ? "{" : "", m->labels ? m->labels : "",
+		m->labels ? "}" : "");
+	if (m->type == OG_METRIC_COUNTER_NS)
+		fprintf(out, "%llu.%09llu\n", v / OG_NS_PER_S, v % OG_NS_PER_S);
+	else
+		fprintf(out, "%" PRIu64 "\n", v);
+}
+
 void og_metrics_render(FILE *out)
 {
-	static const char *const types[] = {"counter", "gauge", "histogram"};
+	static const char *const types[] = {"counter", "gauge", "histogram", "counter"};
 	const char *previous = "";
 
 	for (uint32_t i = 0; i < nb_metrics; i++) {
@@ -57,10 +69,7 @@ void og_metrics_render(FILE *out)
 		previous = m->name;
 		if (m->type == OG_METRIC_HISTOGRAM)
 			render_hist(out, m);
-		else if (m->labels)
-			fprintf(out, "%s{%s} %" PRIu64 "\n", m->name, m->labels,
-				og_counter_read(m->value));
 		else
-			fprintf(out, "%s %" PRIu64 "\n", m->name, og_counter_read(m->value));
+			render_value(out, m);
 	}
 }

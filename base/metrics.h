@@ -17,7 +17,13 @@
 
 enum { OG_METRICS_MAX = 1024, OG_HIST_BUCKETS = 20 };
 
-enum og_metric_type { OG_METRIC_COUNTER, OG_METRIC_GAUGE, OG_METRIC_HISTOGRAM };
+/* COUNTER_NS counts nanoseconds and is shown in seconds, as names of Prometheus have it. */
+enum og_metric_type {
+	OG_METRIC_COUNTER,
+	OG_METRIC_GAUGE,
+	OG_METRIC_HISTOGRAM,
+	OG_METRIC_COUNTER_NS
+};
 
 /* Seconds, bounds 1 ms … 524 s by powers of two; the last bucket is +Inf. */
 struct og_hist {

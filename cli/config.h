@@ -155,6 +155,9 @@ int og_config_finish(struct og_config *cfg, struct og_problems *problems) OG_MUS
 
 /* Every value with where it came from, in a form that parses back. */
 void og_config_print(const struct og_config *cfg, FILE *out);
+/* Calls `fn` for each key whose values differ, in the order of the table. */
+void og_config_diff(const struct og_config *a, const struct og_config *b,
+	void (*fn)(void *ctx, const char *section, const char *key), void *ctx);
 /* Every key with type, default, range and help. */
 void og_config_list(FILE *out);
 

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static int32_t where(const struct og_config *cfg, const void *field)
+int32_t og_config_where(const struct og_config *cfg, const void *field)
 {
 	size_t offset = (size_t)((const char *)field - (const char *)cfg);
 
@@ -79,9 +79,6 @@ static void check_models(struct og_config *cfg, struct og_problems *problems)
 		else if (m->path[0] == '\0' && !no_file)
 			og_config_problem(cfg, problems, m->section_line,
 				"backend = %s needs a path", m->backend);
-		else if (m->path[0] != '\0' && !no_file && access(m->path, R_OK) < 0)
-			og_config_problem(cfg, problems, m->section_line, "model file %s: %s",
-				m->path, strerror(errno));
 	}
 }
 
@@ -90,10 +87,10 @@ static void check_port(const struct og_config *cfg, struct og_problems *problems
 	bool ethdev = strncmp(cfg->driver, "ethdev:", 7) == 0;
 
 	if (!ethdev && strcmp(cfg->driver, "socket") != 0)
-		og_config_problem(cfg, problems, where(cfg, cfg->driver),
+		og_config_problem(cfg, problems, og_config_where(cfg, cfg->driver),
 			"driver = %s: socket or ethdev:<devargs>", cfg->driver);
 	if (ethdev && (og_addr_u32(&cfg->address) == 0 || cfg->prefix_len == 0))
-		og_config_problem(cfg, problems, where(cfg, cfg->driver),
+		og_config_problem(cfg, problems, og_config_where(cfg, cfg->driver),
 			"an ethdev port needs its own address, e.g. [port] address = "
 			"192.0.2.10/24");
 }
@@ -104,19 +101,16 @@ int og_config_finish(struct og_config *cfg, struct og_problems *problems)
 
 	fill_node(cfg);
 	if (cfg->secret_file[0] != '\0')
-		og_config_problem(cfg, problems, where(cfg, cfg->secret_file),
+		og_config_problem(cfg, problems, og_config_where(cfg, cfg->secret_file),
 			"secret_file: this version cannot prove a cluster secret; use allow = KEY");
 	if (cfg->cluster_ids.nb_items > OG_ROUTER_CLUSTERS_MAX)
-		og_config_problem(cfg, problems, where(cfg, &cfg->cluster_ids),
+		og_config_problem(cfg, problems, og_config_where(cfg, &cfg->cluster_ids),
 			"%u cluster ids; at most %d", cfg->cluster_ids.nb_items,
 			OG_ROUTER_CLUSTERS_MAX);
 	check_bootstrap(cfg, problems);
 	check_peers(cfg, problems);
 	check_port(cfg, problems);
 	check_models(cfg, problems);
-	if (cfg->api_key_file[0] != '\0' && access(cfg->api_key_file, R_OK) < 0)
-		og_config_problem(cfg, problems, where(cfg, cfg->api_key_file),
-			"api_key_file %s: %s", cfg->api_key_file, strerror(errno));
 	return problems->nb == before ? 0 : -EINVAL;
 }
 

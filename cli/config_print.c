@@ -4,6 +4,7 @@
 #include "cli/config_priv.h"
 
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *origin(char out[48], int32_t where)
@@ -116,6 +117,46 @@ void og_config_print(const struct og_config *cfg, FILE *out)
 		}
 		if (strcmp(section, "model") != 0)
 			print_row(out, cfg, cfg, k, cfg->where);
+	}
+}
+
+/* One row's values, or all of [model], without where they came from. The caller frees it. */
+static char *values_text(const struct og_config *cfg, const struct og_config_key *k)
+{
+	bool models = strcmp(k->section, "model") == 0;
+	const struct og_config_list *list = (const void *)((const char *)cfg + k->offset);
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return NULL;
+	if (!models && og_config_is_list(k)) {
+		for (uint32_t i = 0; i < list->nb_items; i++)
+			fprintf(out, "%s\n", list->items[i].text);
+	} else if (!models) {
+		print_value(out, k, list, cfg);
+	}
+	for (uint32_t m = 0; models && m < cfg->nb_models; m++) {
+		fprintf(out, "%s ", cfg->models[m].name);
+		print_value(out, k, (const char *)&cfg->models[m] + k->offset, cfg);
+		fputc('\n', out);
+	}
+	fclose(out);
+	return text;
+}
+
+void og_config_diff(const struct og_config *a, const struct og_config *b,
+	void (*fn)(void *ctx, const char *section, const char *key), void *ctx)
+{
+	for (size_t i = 0; i < og_config_nb_keys; i++) {
+		const struct og_config_key *k = &og_config_keys[i];
+		char *x = values_text(a, k), *y = values_text(b, k);
+
+		if (!x || !y || strcmp(x, y) != 0)
+			fn(ctx, k->section, k->key);
+		free(x);
+		free(y);
 	}
 }
 

@@ -7,6 +7,9 @@
 void og_config_problem(const struct og_config *cfg, struct og_problems *problems, int32_t line,
 	const char *fmt, ...) OG_PRINTF(4, 5);
 
+/* The line that set `field`, a member of `cfg` that is no model's; 0, or a flag. */
+int32_t og_config_where(const struct og_config *cfg, const void *field);
+
 bool og_config_is_list(const struct og_config_key *k);
 void og_config_list_clear(struct og_config_list *list);
 

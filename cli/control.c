@@ -158,8 +158,10 @@ static void on_answer(void *ctx, const struct og_answer *a)
 
 	pthread_mutex_lock(&c->lock);
 	if (conn->fd >= 0 && conn->asking && handle(c, conn) == a->face) {
-		if (a->type != OG_ANSWER_TEXT)
+		if (a->type == OG_ANSWER_DONE || a->type == OG_ANSWER_ERROR)
 			end_answer(conn, a);
+		else if (a->type != OG_ANSWER_TEXT)
+			; /* log probabilities have no place here */
 		else if (conn->stream)
 			say(conn, json_pack("{s:s%}", "text", a->text, (size_t)a->text_bytes));
 		else if (!append(&conn->text, a->text, a->text_bytes, OUT_MAX_BYTES))
@@ -179,11 +181,40 @@ static void query(struct og_control *c, struct conn *conn, enum og_link_query wh
 
 	if (ret == 0 && what == OG_QUERY_STATUS)
 		data = c->opts.status(c->opts.ctx, data);
+	if (ret == 0 && what == OG_QUERY_GAUGE)
+		data = c->opts.gauge(c->opts.ctx, data);
 	pthread_mutex_lock(&c->lock);
 	if (ret < 0)
 		say_error(conn, EXIT_FAILED, "the node is stopping");
 	else
 		say_data(conn, data);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static bool is_member(struct og_control *c, const char *cluster)
+{
+	json_t *clusters = NULL;
+	bool found = false;
+
+	if (og_link_query(c->opts.link, OG_QUERY_CLUSTERS, NULL, &clusters) < 0)
+		return false;
+	for (size_t i = 0; i < json_array_size(clusters); i++) {
+		const json_t *id = json_object_get(json_array_get(clusters, i), "id");
+
+		found |= strcmp(json_string_value(id), cluster) == 0;
+	}
+	json_decref(clusters);
+	return found;
+}
+
+static void peers(struct og_control *c, struct conn *conn, const char *cluster)
+{
+	if (!cluster || is_member(c, cluster)) {
+		query(c, conn, OG_QUERY_PEERS, cluster);
+		return;
+	}
+	pthread_mutex_lock(&c->lock);
+	say_error(conn, EXIT_FAILED, "this node is not a member of that cluster");
 	pthread_mutex_unlock(&c->lock);
 }
 
@@ -280,6 +311,47 @@ static void set_log_level(struct og_control *c, struct conn *conn, const char *l
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* What needs no more than its name, and no answer but that it was done. */
+static bool simple_command(struct og_control *c, struct conn *conn, const char *cmd)
+{
+	if (strcmp(cmd, "stop") == 0)
+		c->opts.stop(c->opts.ctx);
+	else if (strcmp(cmd, "drain") == 0)
+		c->opts.drain(c->opts.ctx);
+	else
+		return false;
+	pthread_mutex_lock(&c->lock);
+	say_data(conn, NULL);
+	pthread_mutex_unlock(&c->lock);
+	return true;
+}
+
+static bool query_command(struct og_control *c, struct conn *conn, const char *cmd, const json_t *o)
+{
+	static const struct {
+		const char *name;
+		enum og_link_query query;
+		const char *arg; /* the member that holds it */
+	} queries[] = {
+		{"status", OG_QUERY_STATUS, NULL},
+		{"clusters", OG_QUERY_CLUSTERS, NULL},
+		{"models", OG_QUERY_MODELS, NULL},
+		{"gauge", OG_QUERY_GAUGE, NULL},
+		{"eligible", OG_QUERY_ELIGIBLE, "model"},
+	};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(queries); i++) {
+		const char *arg = queries[i].arg;
+
+		if (strcmp(cmd, queries[i].name) != 0)
+			continue;
+		query(c, conn, queries[i].query,
+			arg ? json_string_value(json_object_get(o, arg)) : NULL);
+		return true;
+	}
+	return false;
+}
+
 static void handle_line(struct og_control *c, struct conn *conn, const char *line, size_t n)
 {
 	json_t *root = json_loadb(line, n, 0, NULL);
@@ -288,30 +360,17 @@ static void handle_line(struct og_control *c, struct conn *conn, const char *lin
 
 	if (!cmd)
 		cmd = "";
-	if (strcmp(cmd, "status") == 0) {
-		query(c, conn, OG_QUERY_STATUS, NULL);
-	} else if (strcmp(cmd, "peers") == 0) {
-		query(c, conn, OG_QUERY_PEERS, cluster);
-	} else if (strcmp(cmd, "clusters") == 0) {
-		query(c, conn, OG_QUERY_CLUSTERS, NULL);
-	} else if (strcmp(cmd, "models") == 0) {
-		query(c, conn, OG_QUERY_MODELS, NULL);
+	if (strcmp(cmd, "peers") == 0) {
+		peers(c, conn, cluster);
 	} else if (strcmp(cmd, "join") == 0 || strcmp(cmd, "leave") == 0) {
 		membership(c, conn, cluster, cmd[0] == 'j');
 	} else if (strcmp(cmd, "prompt") == 0) {
 		prompt(c, conn, json_object_get(root, "body"));
 	} else if (strcmp(cmd, "log") == 0) {
 		set_log_level(c, conn, json_string_value(json_object_get(root, "level")));
-	} else {
-		bool stop = strcmp(cmd, "stop") == 0;
-
-		if (stop)
-			c->opts.stop(c->opts.ctx);
+	} else if (!query_command(c, conn, cmd, root) && !simple_command(c, conn, cmd)) {
 		pthread_mutex_lock(&c->lock);
-		if (stop)
-			say_data(conn, NULL);
-		else
-			say_error(conn, 2, "unknown command");
+		say_error(conn, 2, "unknown command");
 		pthread_mutex_unlock(&c->lock);
 	}
 	json_decref(root);

@@ -5,8 +5,8 @@
  * {"ok": true, "data": …} or {"ok": false, "error": message, "exit": status of opengateway}. A
  * prompt that streams has {"text": …} lines before it.
  *
- *   status, peers {cluster}, clusters, models, join {cluster}, leave {cluster}, log {level}, stop,
- *   prompt {body: a chat completion request as of HTTP}
+ *   status, peers {cluster}, clusters, models, gauge, eligible {model}, join {cluster},
+ *   leave {cluster}, log {level}, stop, drain, prompt {body: a chat completion request as of HTTP}
  *
  * Threads: open, serve and close from the main thread; answers arrive on the router thread.
  * Memory:  connections, lines and unread output are bounded.
@@ -21,7 +21,10 @@ struct og_control_opts {
 	struct og_link *link;
 	/* On the main thread. */
 	json_t *(*status)(void *ctx, json_t *router_status); /* takes and gives a reference */
+	json_t *(*gauge)(void *ctx, json_t *router_gauge);   /* the same */
 	void (*stop)(void *ctx);
+	void (*drain)(
+		void *ctx); /* stop once everything that runs has ended, however long it takes */
 	int (*log_level)(void *ctx, const char *name); /* 0 or -EINVAL */
 	void *ctx;
 };

@@ -272,3 +272,13 @@ bool og_engine_thread_idle(const struct og_engine_thread *t)
 {
 	return og_stage_count(t->events) == 0;
 }
+
+const struct og_engine_stats *og_engine_thread_stats(const struct og_engine_thread *t)
+{
+	return og_engine_stats(t->engine);
+}
+
+const char *og_engine_thread_backend(const struct og_engine_thread *t)
+{
+	return og_engine_backend_name(t->engine);
+}

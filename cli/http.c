@@ -217,6 +217,7 @@ static void on_completed(
 	r->used = false;
 	free(r->body);
 	free(r->text);
+	json_decref(r->logprobs);
 	free(r->out);
 	r->body = r->text = r->out = NULL;
 	r->next_free = h->first_free;
@@ -473,6 +474,22 @@ void og_http_metrics_register(struct og_http *h)
 				OG_METRIC_COUNTER, &h->answered[route][class]});
 		}
 	}
+}
+
+int og_http_reload(struct og_http *h, uint32_t rate_per_s, uint32_t rate_burst)
+{
+	struct og_api_keys keys;
+	int ret = 0;
+
+	if (h->opts.api_key_file[0])
+		ret = og_api_keys_load(&keys, h->opts.api_key_file);
+	pthread_mutex_lock(&h->lock);
+	if (h->opts.api_key_file[0] && ret == 0)
+		h->keys = keys;
+	if (rate_per_s != h->rate.per_s || rate_burst != h->rate.burst)
+		og_rate_init(&h->rate, rate_per_s, rate_burst);
+	pthread_mutex_unlock(&h->lock);
+	return ret;
 }
 
 void og_http_quiesce(struct og_http *h)

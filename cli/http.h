@@ -35,6 +35,8 @@ int og_http_open(struct og_http **out, const struct og_http_opts *opts, char *er
 /* "127.0.0.1:8480" with the port that was taken. */
 const char *og_http_address(const struct og_http *h);
 void og_http_metrics_register(struct og_http *h);
+/* Other rates and, if a key file was given at open, its keys read again. 0 or -errno of the file. */
+int og_http_reload(struct og_http *h, uint32_t rate_per_s, uint32_t rate_burst) OG_MUST_CHECK;
 /* New connections are refused; those under way go on. */
 void og_http_quiesce(struct og_http *h);
 /* After the router has ended every request. */

@@ -16,6 +16,8 @@ enum {
 	STREAM_BLOCK_BYTES = 16 * 1024,
 	UNREAD_MAX_BYTES = 1024 * 1024, /* of a stream whose client does not read */
 	ANSWER_MAX_BYTES = 16 * 1024 * 1024,
+	UNREAD_LOGPROBS_MAX = 1024, /* tokens */
+	ANSWER_LOGPROBS_MAX = 16 * 1024,
 };
 
 /* Suspend until an answer comes, unless there is something to send already. */
@@ -103,6 +105,17 @@ static void add_text(struct og_http_request *r, const struct og_answer *a)
 	r->text_bytes += a->text_bytes;
 }
 
+static void add_logprob(struct og_http_request *r, const struct og_answer *a)
+{
+	size_t max = r->stream ? UNREAD_LOGPROBS_MAX : ANSWER_LOGPROBS_MAX;
+
+	if (!r->logprobs)
+		r->logprobs = json_array();
+	if (r->too_slow || json_array_size(r->logprobs) >= max ||
+		og_openai_add_logprob(r->logprobs, a) < 0)
+		r->too_slow = true;
+}
+
 static void end_with(struct og_http_request *r, const struct og_answer *a)
 {
 	r->ended = true;
@@ -138,10 +151,13 @@ void og_http_on_answer(void *ctx, const struct og_answer *a)
 
 		if (a->type == OG_ANSWER_TEXT)
 			add_text(r, a);
+		else if (a->type == OG_ANSWER_LOGPROB)
+			add_logprob(r, a);
 		else
 			end_with(r, a);
 		cancel = r->too_slow && !was_slow;
-		if (r->suspended && (r->stream || r->ended)) {
+		/* The text of a token follows its log probabilities: they go out together. */
+		if (r->suspended && ((r->stream && a->type != OG_ANSWER_LOGPROB) || r->ended)) {
 			r->suspended = false;
 			resume = r->conn;
 		}
@@ -186,9 +202,11 @@ static bool fill_stream(struct og_http_request *r)
 	if (!r->started)
 		og_openai_stream_start(f, &r->reply);
 	r->started = true;
-	if (r->text_bytes > 0)
-		og_openai_stream_text(f, &r->reply, r->text, r->text_bytes);
+	if (r->text_bytes > 0 || (r->logprobs && !r->bad))
+		og_openai_stream_text(f, &r->reply, r->text, r->text_bytes, r->logprobs);
 	r->text_bytes = 0;
+	json_decref(r->logprobs);
+	r->logprobs = NULL;
 	if (r->ended) {
 		if (r->bad)
 			og_openai_stream_error(f, &r->err);
@@ -259,6 +277,6 @@ enum MHD_Result og_http_respond(struct og_http_request *r)
 		return og_http_send_error(r, &r->err);
 	if (r->stream)
 		return respond_stream(r);
-	body = og_openai_body(&r->reply, &r->end, r->text, r->text_bytes);
+	body = og_openai_body(&r->reply, &r->end, r->text, r->text_bytes, r->logprobs);
 	return og_http_send(r, 200, "application/json", body, body ? strlen(body) : 0);
 }

@@ -58,14 +58,17 @@ static void check_framing(struct og_http_request *r)
 
 static void check_access(struct og_http_request *r)
 {
-	const struct og_http *h = r->http;
+	struct og_http *h = r->http;
+	bool known;
 
+	pthread_mutex_lock(&h->lock); /* the keys may be reloaded */
+	known = h->keys.nb == 0 || og_api_keys_accept(&h->keys, og_http_header(r, "Authorization"));
+	pthread_mutex_unlock(&h->lock);
 	if (h->loopback && !og_host_allowed(og_http_header(r, "Host"), h->opts.allow_hosts,
 				   h->opts.nb_allow_hosts))
 		og_http_refuse(r, 403, "host_not_allowed",
 			"this Host is not a name of this machine; see [http] allow_host");
-	else if (h->keys.nb > 0 && r->route != OG_ROUTE_HEALTH && r->route != OG_ROUTE_READY &&
-		 !og_api_keys_accept(&h->keys, og_http_header(r, "Authorization")))
+	else if (!known && r->route != OG_ROUTE_HEALTH && r->route != OG_ROUTE_READY)
 		og_http_refuse(r, 401, "invalid_api_key",
 			"a valid key is needed: Authorization: Bearer KEY");
 }
@@ -93,16 +96,18 @@ static void check_rate(struct og_http_request *r)
 {
 	const union MHD_ConnectionInfo *info =
 		MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	uint32_t per_s;
 	bool ok;
 
 	pthread_mutex_lock(&r->http->lock);
+	per_s = r->http->rate.per_s;
 	ok = og_rate_take(&r->http->rate, info ? info->client_addr : NULL, og_http_now_ns());
 	pthread_mutex_unlock(&r->http->lock);
 	if (ok)
 		return;
 	r->bad = true;
 	og_openai_fail(&r->err, 429, "rate_limit_error", "rate_limit_exceeded", NULL,
-		"more than %u prompts a second from this address", r->http->opts.rate_per_s);
+		"more than %u prompts a second from this address", per_s);
 	r->err.retry_after_s = 1;
 }
 

@@ -52,6 +52,7 @@ struct og_http_request {
 	struct og_openai_end end;
 	char *text;
 	size_t text_bytes, text_cap_bytes;
+	json_t *logprobs; /* og_openai_add_logprob()'s list, or NULL */
 
 	/* Streaming: what is formatted and not yet sent. */
 	char *out;

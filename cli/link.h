@@ -35,6 +35,8 @@ enum og_link_query {
 	OG_QUERY_PEERS, /* arg: cluster id, or NULL for all */
 	OG_QUERY_CLUSTERS,
 	OG_QUERY_MODELS,
+	OG_QUERY_GAUGE,
+	OG_QUERY_ELIGIBLE, /* arg: model, or NULL for any */
 };
 
 /* A new reference in `*out`. 0 or -ESHUTDOWN. */
@@ -43,3 +45,6 @@ int og_link_query(
 /* What og_router_join() and og_router_leave() return, or -ESHUTDOWN. */
 int og_link_join(struct og_link *link, const char *cluster_id) OG_MUST_CHECK;
 int og_link_leave(struct og_link *link, const char *cluster_id) OG_MUST_CHECK;
+/* og_router_drain() and og_router_set_limits(). */
+void og_link_drain(struct og_link *link);
+void og_link_set_limits(struct og_link *link, const struct og_router_limits *limits);

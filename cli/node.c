@@ -168,10 +168,15 @@ static int create_core(struct og_node *n)
 	clock_gettime(CLOCK_REALTIME, &ts);
 	opts.wall_ms = (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 	/* The first node of a network is what the others bootstrap from: dht.md 5.8. */
-	if (n->net.first_node && opts.ephemeral == OG_CORE_AUTO) {
+	if (n->net.first_node && opts.ephemeral != OG_CORE_YES) {
 		opts.ephemeral = OG_CORE_NO;
 		if (opts.public_addr.port == 0 && og_addr_u32(&n->local) != 0)
 			opts.public_addr = n->local;
+		/* Nodes take an announcement only when they know their own id. */
+		if (opts.public_addr.port == 0)
+			OG_LOG(dht, WARN,
+				"the first node of a network, bound to every address, learns its "
+				"own from others: [dht] public_address makes their start faster");
 	}
 	if (opts.firewalled == OG_CORE_AUTO)
 		opts.firewalled = OG_CORE_NO;
@@ -196,7 +201,8 @@ static int create_router(struct og_node *n)
 			.asks_max = (uint32_t)cfg->asks_max,
 			.peer_running_max = (uint32_t)cfg->peer_running,
 			.peer_queued_max = (uint32_t)cfg->peer_queued,
-			.peers_max = (uint32_t)cfg->peers_max},
+			.peers_max = (uint32_t)cfg->peers_max,
+			.first_node = n->net.first_node},
 		.doorbell = &n->doorbell,
 		.core_events = og_dataplane_events(n->dp),
 		.core_commands = og_dataplane_commands(n->dp),
@@ -262,7 +268,9 @@ static int open_control(struct og_node *n)
 		.root = n->cfg->root,
 		.link = n->link,
 		.status = og_node_status,
+		.gauge = og_node_gauge,
 		.stop = og_node_begin_stop,
+		.drain = og_node_begin_drain,
 		.log_level = og_node_set_log_level,
 		.ctx = n,
 	};

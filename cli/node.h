@@ -18,6 +18,8 @@ enum {
 	OG_EXIT_CONFIG = 78,
 };
 
+/* [log] of the configuration takes effect. */
+void og_node_set_up_log(const struct og_config *cfg);
 /*
  * Runs until a signal or `opengateway stop`; says why it fails in the log. `reload` reads the
  * configuration again (SIGHUP): 0, or negative when it is bad and the old one stays.

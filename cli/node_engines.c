@@ -73,8 +73,8 @@ static void register_metrics(const struct og_engine *e, const char *model)
 			&s->completion_tokens_total},
 		{"og_engine_steps_total", NULL, "Forward passes.", OG_METRIC_COUNTER,
 			&s->steps_total},
-		{"og_engine_busy_ns_total", NULL, "Time in forward passes.", OG_METRIC_COUNTER,
-			&s->busy_ns_total},
+		{"og_engine_busy_seconds_total", NULL, "Time in forward passes.",
+			OG_METRIC_COUNTER_NS, &s->busy_ns_total},
 		{"og_engine_weight_bytes", NULL, "Size of the weights.", OG_METRIC_GAUGE,
 			&s->weight_bytes},
 	};
@@ -104,6 +104,7 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		.path = m->path[0] ? m->path : NULL,
 		.name = m->name[0] ? m->name : NULL,
 		.backend = backend_of(m->backend),
+		.device = (uint32_t)m->device,
 		.context = (uint32_t)m->context,
 		.max_batch = (uint32_t)m->max_batch,
 		.queue = (uint32_t)m->queue,

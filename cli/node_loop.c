@@ -25,6 +25,7 @@ static const uint64_t save_every_ns = 300 * OG_NS_PER_S;
 static const uint64_t settle_ns = 1500 * OG_NS_PER_MS; /* for members found while joining */
 static const uint64_t leave_max_ns = 3 * OG_NS_PER_S;
 static const uint64_t watchdog_every_ns = 3 * OG_NS_PER_S;
+static const uint64_t supervise_every_ns = 500 * OG_NS_PER_MS;
 
 uint64_t og_node_now(void)
 {
@@ -36,7 +37,7 @@ uint64_t og_node_now(void)
 
 /* ---- status ---- */
 
-static const char *state_name(const struct og_node *n)
+const char *og_node_state_name(const struct og_node *n)
 {
 	static const char *const names[] = {"starting", "ready", "draining", "leaving"};
 
@@ -78,7 +79,7 @@ json_t *og_node_status(void *ctx, json_t *status)
 
 	for (uint32_t i = 0; i < n->nb_engines; i++)
 		json_array_append_new(models, json_string(n->models[i].name));
-	json_object_set_new(status, "state", json_string(state_name(n)));
+	json_object_set_new(status, "state", json_string(og_node_state_name(n)));
 	json_object_set_new(status, "ready", json_boolean(n->ready));
 	json_object_set_new(status, "waiting_for", waiting_for(n));
 	json_object_set_new(status, "pid", json_integer(getpid()));
@@ -93,6 +94,12 @@ json_t *og_node_status(void *ctx, json_t *status)
 			(json_int_t)og_counter_read(&og_cluster_core_stats(n->core)->table_nodes)));
 	json_object_set_new(status, "models", models);
 	return status;
+}
+
+void og_node_set_up_log(const struct og_config *cfg)
+{
+	og_log_setup(OG_LOG_INFO, strcmp(cfg->log_format, "json") == 0);
+	(void)!og_node_set_log_level(NULL, cfg->log_level);
 }
 
 int og_node_set_log_level(void *ctx, const char *name)
@@ -198,22 +205,42 @@ static void become_ready(struct og_node *n)
 
 /* ---- stop ---- */
 
+static void begin_draining(struct og_node *n, bool patient)
+{
+	og_process_notify("STOPPING=1");
+	__atomic_store_n(&n->ready, false, __ATOMIC_RELAXED);
+	n->state = OG_NODE_DRAINING;
+	n->patient = patient;
+	n->drain_since = og_node_now();
+	og_link_drain(n->link);
+	if (n->http)
+		og_http_quiesce(n->http);
+	ask_nodes(n);
+}
+
 void og_node_begin_stop(void *ctx)
 {
 	struct og_node *n = ctx;
 
-	if (n->state >= OG_NODE_DRAINING) {
+	if (n->state >= OG_NODE_DRAINING && !n->patient) {
 		n->force = true;
 		return;
 	}
 	OG_LOG(node, INFO, "stopping: finishing what runs, then leaving");
-	og_process_notify("STOPPING=1");
-	__atomic_store_n(&n->ready, false, __ATOMIC_RELAXED);
-	n->state = OG_NODE_DRAINING;
+	if (n->state < OG_NODE_DRAINING)
+		begin_draining(n, false);
+	n->patient = false; /* a drain under way has stop_timeout left */
 	n->drain_since = og_node_now();
-	if (n->http)
-		og_http_quiesce(n->http);
-	ask_nodes(n);
+}
+
+void og_node_begin_drain(void *ctx)
+{
+	struct og_node *n = ctx;
+
+	if (n->state >= OG_NODE_DRAINING)
+		return;
+	OG_LOG(node, INFO, "draining: taking no prompt, finishing what runs, then leaving");
+	begin_draining(n, true);
 }
 
 static bool is_idle(struct og_node *n)
@@ -237,7 +264,8 @@ static bool stop_step(struct og_node *n, uint64_t now)
 	if (n->force)
 		return false;
 	if (n->state == OG_NODE_DRAINING) {
-		bool late = now - n->drain_since >= n->cfg->stop_timeout_ms * OG_NS_PER_MS;
+		uint64_t limit_ns = og_node_config(n)->stop_timeout_ms * OG_NS_PER_MS;
+		bool late = !n->patient && now - n->drain_since >= limit_ns;
 		bool saving = n->nodes_asked && now - n->drain_since < 200 * OG_NS_PER_MS;
 
 		if ((!late && !is_idle(n)) || saving)
@@ -259,52 +287,6 @@ static bool stop_step(struct og_node *n, uint64_t now)
 	return true;
 }
 
-/* ---- reload ---- */
-
-static bool has_id(const struct og_config_list *ids, const char *id)
-{
-	for (uint32_t i = 0; i < ids->nb_items; i++) {
-		if (strcmp(ids->items[i].text, id) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void change_clusters(
-	struct og_node *n, const struct og_config_list *old, const struct og_config_list *ids)
-{
-	for (uint32_t i = 0; i < old->nb_items; i++) {
-		if (!has_id(ids, old->items[i].text))
-			(void)!og_link_leave(n->link, old->items[i].text);
-	}
-	for (uint32_t i = 0; i < ids->nb_items; i++) {
-		int ret = og_link_join(n->link, ids->items[i].text);
-
-		if (ret < 0 && ret != -EALREADY)
-			OG_LOG(node, ERR, "cluster %s: %s", ids->items[i].text, strerror(-ret));
-	}
-}
-
-static void reload_config(
-	struct og_node *n, int (*reload)(void *ctx, struct og_config *out), void *ctx)
-{
-	static struct og_config fresh;
-	const struct og_config *old = n->has_reloaded ? &n->reloaded : n->cfg;
-
-	if (reload(ctx, &fresh) < 0) {
-		OG_LOG(node, ERR, "the configuration has errors: the one before stays");
-		og_config_fini(&fresh);
-		return;
-	}
-	change_clusters(n, &old->cluster_ids, &fresh.cluster_ids);
-	(void)!og_node_set_log_level(n, fresh.log_level);
-	if (n->has_reloaded)
-		og_config_fini(&n->reloaded);
-	n->reloaded = fresh;
-	n->has_reloaded = true;
-	OG_LOG(node, INFO, "cluster ids and log level are reloaded; the rest needs a restart");
-}
-
 /* ---- the loop ---- */
 
 static void tick(struct og_node *n, uint64_t now)
@@ -317,6 +299,11 @@ static void tick(struct og_node *n, uint64_t now)
 	if (n->state <= OG_NODE_READY && now - since >= every)
 		ask_nodes(n);
 	save_nodes(n);
+	og_node_sample(n, now);
+	if (now - n->supervised_at >= supervise_every_ns) {
+		n->supervised_at = now;
+		og_dataplane_supervise(n->dp);
+	}
 	if (now - n->watchdog_at >= watchdog_every_ns) {
 		n->watchdog_at = now;
 		og_process_notify("WATCHDOG=1");
@@ -337,7 +324,7 @@ int og_node_loop(struct og_node *n, int (*reload)(void *ctx, struct og_config *o
 		if ((fds[0].revents & POLLIN) &&
 			read(n->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 			if (info.ssi_signo == SIGHUP)
-				reload_config(n, reload, ctx);
+				og_node_reload(n, reload, ctx);
 			else
 				og_node_begin_stop(n);
 		}

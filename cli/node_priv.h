@@ -29,15 +29,24 @@ struct og_node_net {
 
 enum og_node_state { OG_NODE_STARTING, OG_NODE_READY, OG_NODE_DRAINING, OG_NODE_LEAVING };
 
+struct og_node_sample {
+	uint64_t at;
+	struct {
+		uint64_t prompt_tokens, completion_tokens;
+	} engine[OG_ROUTER_MODELS_MAX];
+};
+
 struct og_node {
 	const struct og_config *cfg;
 	struct og_config reloaded; /* the last one read by SIGHUP */
 	bool has_reloaded;
 	enum og_node_state state;
-	bool ready; /* read by the HTTP face */
-	bool force; /* a second signal: no more waiting */
+	bool ready;   /* read by the HTTP face */
+	bool force;   /* a second signal: no more waiting */
+	bool patient; /* draining without a limit of time */
 	bool nodes_asked;
-	uint64_t started_at, joined_at, drain_since, leave_since, saved_at, watchdog_at;
+	uint64_t started_at, joined_at, drain_since, leave_since, saved_at, watchdog_at,
+		supervised_at;
 	int lock_fd, signal_fd;
 	struct og_node_net net;
 	struct og_keypair *keys;
@@ -51,6 +60,8 @@ struct og_node {
 	struct og_router_model models[OG_ROUTER_MODELS_MAX];
 	char model_names[OG_ROUTER_MODELS_MAX][OG_MODEL_NAME_BYTES];
 	uint32_t nb_engines;
+	/* Two moments, the newer at most some seconds old: rates are over what lies between. */
+	struct og_node_sample samples[2];
 	struct og_router_thread *router;
 	struct og_link *link;
 	struct og_http *http;
@@ -76,8 +87,19 @@ void og_node_engines_close(struct og_node *n);
 /* node_loop.c: from the moment everything runs until it is to be closed. Returns an exit status. */
 int og_node_loop(struct og_node *n, int (*reload)(void *ctx, struct og_config *out), void *ctx);
 json_t *og_node_status(void *ctx, json_t *router_status);
+const char *og_node_state_name(const struct og_node *n);
 void og_node_on_nodes(void *ctx, const uint8_t *addr4, uint32_t nb);
 void og_node_begin_stop(void *ctx);
+void og_node_begin_drain(void *ctx);
 int og_node_set_log_level(void *ctx, const char *name);
+
+/* node_gauge.c: load, for people. Takes and gives a reference. */
+json_t *og_node_gauge(void *ctx, json_t *router_gauge);
+void og_node_sample(struct og_node *n, uint64_t now);
+
+/* node_reload.c: SIGHUP. What cannot change while it runs is named in the log. */
+void og_node_reload(struct og_node *n, int (*reload)(void *ctx, struct og_config *out), void *ctx);
+/* The configuration in force: the one last reloaded. */
+const struct og_config *og_node_config(const struct og_node *n);
 
 uint64_t og_node_now(void);

@@ -1,7 +1,7 @@
 /*
  * og_node.c: the program og-node: one node in the foreground.
  */
-#include "base/log.h"
+#include "cli/needs.h"
 #include "cli/node.h"
 
 #include <argp.h>
@@ -27,7 +27,10 @@ static const struct argp_option options[] = {
 	{"option", 'o', "SECTION.KEY=VALUE", 0, "set a value over that of the file", 0},
 	{"log-format", OPT_LOG_FORMAT, "text|json", 0, "form of the lines on stderr", 0},
 	{"log-level", OPT_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug", 0},
-	{"check", OPT_CHECK, NULL, 0, "list every problem of the file and end", 1},
+	{"check", OPT_CHECK, NULL, 0,
+		"list every problem of the file (exit 78), else what it needs and this machine "
+		"lacks, and how to get it (exit 1), and end",
+		1},
 	{"print-config", OPT_PRINT, NULL, 0, "print each value and where it came from", 1},
 	{"list-config", OPT_LIST, NULL, 0, "print every key with its default and meaning", 1},
 	{0},
@@ -106,16 +109,30 @@ static int reload(void *ctx, struct og_config *out)
 	return load(ctx, out, &problems);
 }
 
-static void set_up_log(const struct og_config *cfg)
+/* The file is right; what it needs is a matter of its own, with another exit status. */
+static int check(const struct og_config *cfg)
 {
-	static const char *const levels[] = {"error", "warn", "info", "debug"};
-	enum og_log_level level = OG_LOG_INFO;
+	struct og_problems lacks = {.report = say};
 
-	for (size_t i = 0; i < OG_ARRAY_LEN(levels); i++) {
-		if (strcmp(cfg->log_level, levels[i]) == 0)
-			level = (enum og_log_level)i;
-	}
-	og_log_setup(level, strcmp(cfg->log_format, "json") == 0);
+	og_needs_all(cfg, &lacks);
+	if (lacks.nb == 0)
+		fprintf(stderr, "%s: no problem\n", cfg->file);
+	else
+		fprintf(stderr,
+			"%s: no problem in the file; this machine lacks %u of what it needs\n",
+			cfg->file, lacks.nb);
+	return lacks.nb == 0 ? OG_EXIT_DONE : OG_EXIT_FAILED;
+}
+
+static int run(const struct og_config *cfg, struct flags *flags)
+{
+	struct og_problems lacks = {.report = say};
+
+	og_needs_files(cfg, &lacks);
+	if (lacks.nb > 0)
+		return OG_EXIT_CONFIG;
+	og_node_set_up_log(cfg);
+	return og_node_run(cfg, reload, flags);
 }
 
 int main(int argc, char **argv)
@@ -136,12 +153,8 @@ int main(int argc, char **argv)
 		status = OG_EXIT_CONFIG;
 	else if (flags.print)
 		og_config_print(&cfg, stdout);
-	else if (flags.check)
-		fprintf(stderr, "%s: no problem\n", flags.file);
-	else {
-		set_up_log(&cfg);
-		status = og_node_run(&cfg, reload, &flags);
-	}
+	else
+		status = flags.check ? check(&cfg) : run(&cfg, &flags);
 	og_config_fini(&cfg);
 	for (int i = 0; i < flags.nb_overrides; i++)
 		free(flags.overrides[i]);

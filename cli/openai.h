@@ -8,7 +8,7 @@
  * Memory:  what is given is malloc'ed; an ask belongs to the caller until it is handed on.
  *
  * Members that are unknown are ignored. Those that ask for something that is not done here (more
- * than one choice, images, log probabilities, a forced schema) are refused rather than ignored,
+ * than one choice, images, a forced schema) are refused rather than ignored,
  * since the answer would be read as if they had been honoured.
  */
 #pragma once
@@ -30,6 +30,7 @@ struct og_openai_request {
 	bool stream;
 	bool include_usage;
 	bool has_seed;
+	bool logprobs;
 	struct og_ask *ask; /* face and deadline are the caller's to fill */
 };
 
@@ -50,6 +51,7 @@ char *og_openai_error_body(const struct og_openai_error *err);
 struct og_openai_reply {
 	bool chat;
 	bool include_usage;
+	bool logprobs;
 	char id[48];
 	int64_t created;
 	char model[OG_MODEL_NAME_BYTES];
@@ -65,14 +67,19 @@ struct og_openai_end {
 
 void og_openai_reply_init(
 	struct og_openai_reply *reply, const struct og_openai_request *req, struct og_rand *rand);
+/*
+ * Add one LOGPROB answer to a list, which holds an entry for each token. The functions below read
+ * such a list, NULL for an empty one, where the request asked for it. Returns 0 or -ENOMEM.
+ */
+int og_openai_add_logprob(json_t *list, const struct og_answer *a) OG_MUST_CHECK;
 /* The whole answer as one body. */
 char *og_openai_body(const struct og_openai_reply *reply, const struct og_openai_end *end,
-	const char *text, size_t text_bytes);
+	const char *text, size_t text_bytes, const json_t *logprobs);
 
 /* Server-sent events, each "data: …\n\n". */
 void og_openai_stream_start(FILE *out, const struct og_openai_reply *reply);
-void og_openai_stream_text(
-	FILE *out, const struct og_openai_reply *reply, const char *text, size_t text_bytes);
+void og_openai_stream_text(FILE *out, const struct og_openai_reply *reply, const char *text,
+	size_t text_bytes, const json_t *logprobs);
 void og_openai_stream_end(
 	FILE *out, const struct og_openai_reply *reply, const struct og_openai_end *end);
 void og_openai_stream_error(FILE *out, const struct og_openai_error *err);

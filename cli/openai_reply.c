@@ -21,6 +21,7 @@ void og_openai_from_answer(struct og_openai_error *err, const struct og_answer *
 		{-EBUSY, 429, "rate_limit_error", "server_busy", 1},
 		{-E2BIG, 400, "invalid_request_error", "context_length_exceeded", 0},
 		{-EINVAL, 400, "invalid_request_error", NULL, 0},
+		{-EOPNOTSUPP, 400, "invalid_request_error", "unsupported_parameter", 0},
 		{-ECANCELED, 503, "server_error", "stopping", 2},
 	};
 	const char *message = answer->message && answer->message[0] ? answer->message : "failed";
@@ -65,6 +66,7 @@ void og_openai_reply_init(
 	memset(reply, 0, sizeof(*reply));
 	reply->chat = req->chat;
 	reply->include_usage = req->include_usage;
+	reply->logprobs = req->logprobs;
 	snprintf(reply->id, sizeof(reply->id), "%s-%016llx%08x", req->chat ? "chatcmpl" : "cmpl",
 		(unsigned long long)og_rand_u64(rand), og_rand_u32(rand));
 	reply->created = (int64_t)time(NULL);
@@ -104,18 +106,98 @@ static json_t *frame(const struct og_openai_reply *reply, const char *object, js
 		(json_int_t)reply->created, "model", reply->model, "choices", choices);
 }
 
+/* ---- log probabilities: the list is in the form of a chat's `logprobs.content` ---- */
+
+/* A token that is not whole characters is spelled as OpenAI spells it: "bytes:\\xe2\\x98". */
+static json_t *token_json(const char *text, size_t n)
+{
+	json_t *v = json_stringn(text, n);
+	char spelled[8 + 4 * OG_INFER_TEXT_BYTES] = "bytes:";
+	size_t at = 6;
+
+	if (v)
+		return v;
+	for (size_t i = 0; i < n && at + 5 < sizeof(spelled); i++)
+		at += (size_t)snprintf(
+			spelled + at, sizeof(spelled) - at, "\\x%02x", (uint8_t)text[i]);
+	return json_string(spelled);
+}
+
+static json_t *bytes_json(const char *text, size_t n)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < n; i++)
+		json_array_append_new(list, json_integer((uint8_t)text[i]));
+	return list;
+}
+
+int og_openai_add_logprob(json_t *list, const struct og_answer *a)
+{
+	json_t *entry = json_pack("{s:o, s:f, s:o}", "token", token_json(a->text, a->text_bytes),
+		"logprob", (double)a->logprob, "bytes", bytes_json(a->text, a->text_bytes));
+	size_t n = json_array_size(list);
+
+	if (!entry)
+		return -ENOMEM;
+	if (a->rank > 0 && n > 0)
+		return json_array_append_new(
+			       json_object_get(json_array_get(list, n - 1), "top_logprobs"),
+			       entry) < 0
+			       ? -ENOMEM
+			       : 0;
+	json_object_set_new(entry, "top_logprobs", json_array());
+	return json_array_append_new(list, entry) < 0 ? -ENOMEM : 0;
+}
+
+/* A completion's form: four lists beside one another. */
+static json_t *completion_logprobs(const json_t *list)
+{
+	json_t *tokens = json_array(), *values = json_array(), *tops = json_array();
+	json_t *offsets = json_array();
+	size_t offset = 0;
+
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *entry = json_array_get(list, i);
+		const json_t *top = json_object_get(entry, "top_logprobs");
+		json_t *best = json_object();
+
+		for (size_t k = 0; k < json_array_size(top); k++)
+			json_object_set(best,
+				json_string_value(json_object_get(json_array_get(top, k), "token")),
+				json_object_get(json_array_get(top, k), "logprob"));
+		json_array_append(tokens, json_object_get(entry, "token"));
+		json_array_append(values, json_object_get(entry, "logprob"));
+		json_array_append_new(tops, best);
+		json_array_append_new(offsets, json_integer((json_int_t)offset));
+		offset += json_array_size(json_object_get(entry, "bytes"));
+	}
+	return json_pack("{s:o, s:o, s:o, s:o}", "tokens", tokens, "token_logprobs", values,
+		"top_logprobs", tops, "text_offset", offsets);
+}
+
+static json_t *logprobs_json(const struct og_openai_reply *reply, const json_t *list)
+{
+	if (!reply->logprobs)
+		return json_null();
+	if (!reply->chat)
+		return completion_logprobs(list);
+	return json_pack(
+		"{s:o, s:n}", "content", list ? json_deep_copy(list) : json_array(), "refusal");
+}
+
 char *og_openai_body(const struct og_openai_reply *reply, const struct og_openai_end *end,
-	const char *text, size_t text_bytes)
+	const char *text, size_t text_bytes, const json_t *logprobs)
 {
 	json_t *content = text_json(text, text_bytes), *choice, *root;
 
 	if (reply->chat)
-		choice = json_pack("{s:i, s:{s:s, s:o, s:n}, s:n, s:s}", "index", 0, "message",
+		choice = json_pack("{s:i, s:{s:s, s:o, s:n}, s:o, s:s}", "index", 0, "message",
 			"role", "assistant", "content", content, "refusal", "logprobs",
-			"finish_reason", finish_name(end->finish));
+			logprobs_json(reply, logprobs), "finish_reason", finish_name(end->finish));
 	else
-		choice = json_pack("{s:i, s:o, s:n, s:s}", "index", 0, "text", content, "logprobs",
-			"finish_reason", finish_name(end->finish));
+		choice = json_pack("{s:i, s:o, s:o, s:s}", "index", 0, "text", content, "logprobs",
+			logprobs_json(reply, logprobs), "finish_reason", finish_name(end->finish));
 	root = frame(reply, reply->chat ? "chat.completion" : "text_completion",
 		json_pack("[o]", choice));
 	json_object_set_new(root, "usage", usage_json(end));
@@ -156,16 +238,17 @@ void og_openai_stream_start(FILE *out, const struct og_openai_reply *reply)
 					       json_null())));
 }
 
-void og_openai_stream_text(
-	FILE *out, const struct og_openai_reply *reply, const char *text, size_t text_bytes)
+void og_openai_stream_text(FILE *out, const struct og_openai_reply *reply, const char *text,
+	size_t text_bytes, const json_t *logprobs)
 {
-	json_t *piece = text_json(text, text_bytes);
+	json_t *piece = text_json(text, text_bytes), *choices;
 
-	if (reply->chat)
-		emit(out, chunk(reply,
-				  delta_choice(json_pack("{s:o}", "content", piece), json_null())));
-	else
-		emit(out, chunk(reply, text_choice(piece, json_null())));
+	choices = reply->chat ? delta_choice(json_pack("{s:o}", "content", piece), json_null())
+			      : text_choice(piece, json_null());
+	if (reply->logprobs)
+		json_object_set_new(
+			json_array_get(choices, 0), "logprobs", logprobs_json(reply, logprobs));
+	emit(out, chunk(reply, choices));
 }
 
 void og_openai_stream_end(

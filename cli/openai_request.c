@@ -192,7 +192,6 @@ static int read_stream(struct parser *p)
 static int read_unsupported(struct parser *p)
 {
 	const json_t *format = member(p, "response_format"), *choice = member(p, "tool_choice");
-	const json_t *logprobs = member(p, "logprobs");
 	const char *type = json_string_value(json_object_get(format, "type"));
 	const char *word = json_string_value(choice);
 	uint32_t one = 1;
@@ -202,8 +201,6 @@ static int read_unsupported(struct parser *p)
 		return ret;
 	if (one != 1)
 		return refuse(p, "n", "must be 1: one choice an answer");
-	if (logprobs && !json_is_false(logprobs))
-		return refuse_unsupported(p, "logprobs", "log probabilities are not given here");
 	if (format && (!type || strcmp(type, "text") != 0))
 		return refuse_unsupported(p, "response_format",
 			"only the response format {\"type\": \"text\"} is done here");
@@ -212,20 +209,105 @@ static int read_unsupported(struct parser *p)
 	return 0;
 }
 
+static int read_stop_tokens(struct parser *p)
+{
+	const json_t *v = member(p, "stop_token_ids");
+	char why[64];
+
+	if (!v)
+		return 0;
+	if (!json_is_array(v))
+		return refuse(p, "stop_token_ids", "must be an array of integers");
+	if (json_array_size(v) > OG_INFER_STOP_TOKENS_MAX) {
+		snprintf(why, sizeof(why), "has more than %d tokens", OG_INFER_STOP_TOKENS_MAX);
+		return refuse(p, "stop_token_ids", why);
+	}
+	for (size_t i = 0; i < json_array_size(v); i++) {
+		const json_t *id = json_array_get(v, i);
+
+		if (!json_is_integer(id) || json_integer_value(id) < 0 ||
+			json_integer_value(id) > UINT32_MAX)
+			return refuse(p, "stop_token_ids", "must be an array of token ids");
+		p->params.stop_tokens[p->params.nb_stop_tokens++] =
+			(uint32_t)json_integer_value(id);
+	}
+	return 0;
+}
+
+static int read_bias(struct parser *p)
+{
+	json_t *v = (json_t *)(uintptr_t)member(p, "logit_bias"), *value;
+	const char *key;
+	char why[64], *end;
+
+	if (!v)
+		return 0;
+	if (!json_is_object(v))
+		return refuse(p, "logit_bias", "must be an object of token ids and numbers");
+	if (json_object_size(v) > OG_INFER_BIASES_MAX) {
+		snprintf(why, sizeof(why), "has more than %d tokens", OG_INFER_BIASES_MAX);
+		return refuse(p, "logit_bias", why);
+	}
+	json_object_foreach(v, key, value)
+	{
+		double bias = json_number_value(value);
+		unsigned long long id = strtoull(key, &end, 10);
+
+		if (key[0] < '0' || key[0] > '9' || *end || id > UINT32_MAX)
+			return refuse(p, "logit_bias", "has a key that is no token id");
+		if (!json_is_number(value) || !(bias >= -100 && bias <= 100))
+			return refuse(p, "logit_bias", "has a value that is not from -100 to 100");
+		p->params.biases[p->params.nb_biases++] =
+			(struct og_infer_bias){(uint32_t)id, (float)bias};
+	}
+	return 0;
+}
+
+/* A chat says whether, and how many beside; a completion only how many. */
+static int read_logprobs(struct parser *p)
+{
+	bool chat = p->req->chat, wanted = false;
+	uint32_t top = 0, most = chat ? OG_INFER_TOP_LOGPROBS_MAX : 5;
+	const char *name = chat ? "top_logprobs" : "logprobs";
+	char why[64];
+
+	if (chat && boolean(p, "logprobs", &wanted) < 0)
+		return -EINVAL;
+	/* Some clients of completions send false for none. */
+	if (!chat && json_is_false(member(p, "logprobs")))
+		return 0;
+	if (integer(p, name, 0, &top) < 0)
+		return -EINVAL;
+	if (top > most) {
+		snprintf(why, sizeof(why), "must be at most %u", most);
+		return refuse(p, name, why);
+	}
+	if (chat && member(p, name) && !wanted)
+		return refuse(p, name, "is only allowed when 'logprobs' is true");
+	p->params.logprobs = p->req->logprobs = chat ? wanted : member(p, name) != NULL;
+	p->params.top_logprobs = (uint8_t)top;
+	return 0;
+}
+
 static int read_sampling(struct parser *p)
 {
-	float penalty;
+	struct og_infer_params *params = &p->params;
 
-	if (number(p, "temperature", 0, 2, &p->params.temperature) < 0 ||
-		number(p, "top_p", 0, 1, &p->params.top_p) < 0 ||
-		integer(p, "top_k", 0, &p->params.top_k) < 0 ||
-		number(p, "presence_penalty", -2, 2, &penalty) < 0 ||
-		number(p, "frequency_penalty", -2, 2, &penalty) < 0 ||
-		integer(p, "max_tokens", 1, &p->params.max_tokens) < 0 || read_seed(p) < 0 ||
-		read_stop(p) < 0)
+	if (number(p, "temperature", 0, 2, &params->temperature) < 0 ||
+		number(p, "top_p", 0, 1, &params->top_p) < 0 ||
+		integer(p, "top_k", 0, &params->top_k) < 0 ||
+		number(p, "min_p", 0, 1, &params->min_p) < 0 ||
+		number(p, "repetition_penalty", 1.0 / OG_INFER_REPETITION_MAX,
+			OG_INFER_REPETITION_MAX, &params->repetition_penalty) < 0 ||
+		number(p, "presence_penalty", -2, 2, &params->presence_penalty) < 0 ||
+		number(p, "frequency_penalty", -2, 2, &params->frequency_penalty) < 0 ||
+		integer(p, "max_tokens", 1, &params->max_tokens) < 0 ||
+		boolean(p, "ignore_eos", &params->ignore_eos) < 0 || read_seed(p) < 0 ||
+		read_stop(p) < 0 || read_stop_tokens(p) < 0 || read_bias(p) < 0 ||
+		read_logprobs(p) < 0)
 		return -EINVAL;
-	if (p->params.top_p < least_top_p)
-		p->params.top_p = least_top_p;
+	if (params->top_p < least_top_p)
+		params->top_p = least_top_p;
 	return 0;
 }
 

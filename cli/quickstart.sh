@@ -4,10 +4,16 @@
 # Leaves nothing running.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-configs/deps.sh build
 build=build
-[ -f $build/build.ninja ] || meson setup $build >/dev/null
-ninja -C $build cli/og-node cli/opengateway | tail -1
+# What another user has built in this tree serves too.
+if [ -w $build ] || { [ ! -e $build ] && [ -w . ]; }; then
+  configs/deps.sh build
+  [ -f $build/build.ninja ] || meson setup $build >/dev/null
+  ninja -C $build cli/og-node cli/opengateway | tail -1
+elif [ ! -x $build/cli/opengateway ] || [ ! -x $build/cli/og-node ]; then
+  echo "quickstart: $(id -un) may not write $PWD/$build: run this in a copy of the tree that you own" >&2
+  exit 1
+fi
 
 begin=$(date +%s%N)
 dir=$(mktemp -d)
@@ -18,6 +24,7 @@ stop_all() {
   rm -rf "$dir"
 }
 trap stop_all EXIT
+trap 'exit 130' INT TERM HUP
 show_talk() { echo "quickstart failed; what the programs said:" >&2; cat "$dir/talk" >&2; }
 trap 'show_talk' ERR
 

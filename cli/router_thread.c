@@ -23,13 +23,14 @@ enum {
 /* What comes through the faces' stage. */
 enum { MSG_ASK = 1, MSG_CANCEL, MSG_CALL, MSG_LEAVE };
 
-enum call_kind { CALL_QUERY, CALL_JOIN, CALL_LEAVE };
+enum call_kind { CALL_QUERY, CALL_JOIN, CALL_LEAVE, CALL_DRAIN, CALL_LIMITS };
 
 /* A question of a control thread, which waits for it: it lives on that thread's stack. */
 struct call {
 	enum call_kind kind;
 	enum og_link_query query;
 	const char *arg;
+	const struct og_router_limits *limits;
 	int ret;
 	json_t *json;
 	bool done;
@@ -100,6 +101,22 @@ static void env_infer_credit(void *ctx, uint32_t engine, uint64_t id, uint32_t n
 	struct og_router_thread *t = ctx;
 
 	og_engine_thread_credit(t->opts.engines[engine], id, n);
+}
+
+static void engines_load(void *ctx, struct og_router_load *out)
+{
+	struct og_router_thread *t = ctx;
+
+	memset(out, 0, sizeof(*out));
+	for (uint32_t i = 0; i < t->opts.nb_engines; i++) {
+		const struct og_engine_stats *s = og_engine_thread_stats(t->opts.engines[i]);
+		uint64_t used = og_counter_read(&s->kv_tokens_used);
+		uint64_t total = og_counter_read(&s->kv_tokens_total);
+
+		out->running += (uint32_t)og_counter_read(&s->running);
+		out->queued += (uint32_t)og_counter_read(&s->queued);
+		out->kv_free += total > used ? total - used : 0;
+	}
 }
 
 static void env_answer(void *ctx, const struct og_answer *answer)
@@ -177,6 +194,10 @@ static void serve_query(struct og_router_thread *t, struct call *c, uint64_t at)
 		shared = og_router_clusters_json(t->router, at);
 	else if (c->query == OG_QUERY_MODELS)
 		shared = og_router_models_json(t->router, at);
+	else if (c->query == OG_QUERY_GAUGE)
+		shared = og_router_gauge_json(t->router, at);
+	else if (c->query == OG_QUERY_ELIGIBLE)
+		shared = og_router_eligible_json(t->router, c->arg ? c->arg : "", at);
 	else
 		shared = og_router_status_json(t->router, at);
 	/* Parts of it belong to members: what leaves this thread is a copy. */
@@ -198,6 +219,12 @@ static void serve_call(struct og_router_thread *t, struct call *c)
 		break;
 	case CALL_QUERY:
 		serve_query(t, c, at);
+		break;
+	case CALL_DRAIN:
+		og_router_drain(t->router, at);
+		break;
+	case CALL_LIMITS:
+		og_router_set_limits(t->router, c->limits);
 		break;
 	}
 }
@@ -365,6 +392,8 @@ int og_router_thread_create(struct og_router_thread **out, const struct og_route
 		.infer_credit = env_infer_credit,
 		.answer = env_answer,
 		.rand = &t->rand};
+	if (opts->nb_engines > 0)
+		router.load = engines_load;
 	ret = create_stages(t);
 	if (ret == 0)
 		ret = og_router_create(&t->router, &router, now());
@@ -529,4 +558,18 @@ int og_link_leave(struct og_link *link, const char *cluster_id)
 	struct call c = {.kind = CALL_LEAVE, .arg = cluster_id};
 
 	return call(link, &c);
+}
+
+void og_link_drain(struct og_link *link)
+{
+	struct call c = {.kind = CALL_DRAIN};
+
+	(void)!call(link, &c);
+}
+
+void og_link_set_limits(struct og_link *link, const struct og_router_limits *limits)
+{
+	struct call c = {.kind = CALL_LIMITS, .limits = limits};
+
+	(void)!call(link, &c);
 }

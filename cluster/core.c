@@ -21,6 +21,8 @@ enum {
 
 static const uint64_t frame_budget_default = 256ull << 20;
 static const uint64_t stop_wait_ns = 1500 * OG_NS_PER_MS;
+static const uint64_t stop_silence_ns =
+	500 * OG_NS_PER_MS; /* nobody answers: the network is dead */
 
 enum stop_state { RUNNING, STOPPING, STOPPED };
 
@@ -34,9 +36,11 @@ struct cluster_core {
 	struct og_outbox outbox;
 	struct og_cluster_core_stats stats;
 	uint64_t now_ns;
-	uint64_t stop_by;
+	uint64_t stop_by, stop_heard_at;
 	enum stop_state stop;
+	uint32_t wakeups;
 	bool ready, listening;
+	bool dht_started; /* the swarm began something that only a tick of the DHT drives */
 };
 
 static struct cluster_core *self(struct og_core *core)
@@ -160,6 +164,7 @@ static int swarm_refresh(void *ctx, const uint8_t topic[32], unsigned flags, uin
 {
 	struct cluster_core *c = ctx;
 
+	c->dht_started = true;
 	if (!(flags & OG_TOPIC_SERVER))
 		return og_dht_lookup(c->dht, topic, now_ns);
 	if (!c->listening) {
@@ -176,6 +181,7 @@ static int swarm_unannounce(void *ctx, const uint8_t topic[32], uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
+	c->dht_started = true;
 	return og_dht_unannounce(c->dht, topic, now_ns);
 }
 
@@ -185,6 +191,7 @@ static int swarm_dial(void *ctx, const uint8_t key[32], const struct og_addr *re
 	struct cluster_core *c = ctx;
 
 	og_count(&c->stats.dials);
+	c->dht_started = true;
 	return og_dht_connect(c->dht, key, relays, nb_relays, tag, now_ns);
 }
 
@@ -235,6 +242,7 @@ static void core_input(struct og_core *core, struct og_dgram *burst, uint16_t n,
 	struct cluster_core *c = self(core);
 
 	c->now_ns = now_ns;
+	c->stop_heard_at = now_ns;
 	og_count_add(&c->stats.rx_datagrams, n);
 	for (uint16_t i = 0; i < n; i++) {
 		const struct og_dgram *d = &burst[i];
@@ -256,10 +264,12 @@ static void note_ready(struct cluster_core *c, uint64_t now_ns)
 {
 	struct og_dht_rpc *rpc = og_dht_rpc(c->dht);
 	uint32_t nodes = og_dht_rpc_table_size(rpc);
+	uint32_t wakeups = og_dht_rpc_wakeups(rpc);
 
-	/* Members that started before their DHT must not wait for the next refresh. */
-	if (c->stats.table_nodes == 0 && nodes > 0)
+	/* Who started before the DHT, or slept meanwhile, must not wait for the next refresh. */
+	if ((c->stats.table_nodes == 0 && nodes > 0) || wakeups != c->wakeups)
 		og_swarm_refresh_all(c->swarm, now_ns);
+	c->wakeups = wakeups;
 	__atomic_store_n(&c->stats.table_nodes, nodes, __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.topics, og_swarm_topics(c->swarm), __ATOMIC_RELAXED);
 	__atomic_store_n(&c->stats.persistent, og_dht_rpc_persistent(rpc), __ATOMIC_RELAXED);
@@ -273,7 +283,7 @@ static void drive_stop(struct cluster_core *c, uint64_t now_ns)
 {
 	bool quiet = og_swarm_topics(c->swarm) == 0 && og_peers_count(c->peers) == 0;
 
-	if (!quiet && now_ns < c->stop_by)
+	if (!quiet && now_ns < c->stop_by && now_ns < c->stop_heard_at + stop_silence_ns)
 		return;
 	og_peers_close_all(c->peers, now_ns);
 	c->stop = STOPPED;
@@ -289,13 +299,17 @@ static uint64_t core_tick(struct og_core *core, uint64_t now_ns)
 	due = og_dht_tick(c->dht, now_ns);
 	next = OG_MIN(next, due);
 	note_ready(c, now_ns);
-	due = og_swarm_tick(c->swarm, now_ns);
-	next = OG_MIN(next, due);
+	/* Peers before the swarm, which hears from them of connections that ended. */
 	due = og_peers_tick(c->peers, now_ns);
 	next = OG_MIN(next, due);
+	due = og_swarm_tick(c->swarm, now_ns);
+	next = OG_MIN(next, due);
+	if (c->dht_started)
+		next = now_ns; /* the DHT's turn was before */
+	c->dht_started = false;
 	if (c->stop == STOPPING) {
 		drive_stop(c, now_ns);
-		next = OG_MIN(next, c->stop_by);
+		next = OG_MIN(next, OG_MIN(c->stop_by, c->stop_heard_at + stop_silence_ns));
 	}
 	if (!og_outbox_flush(&c->outbox))
 		next = OG_MIN(next, now_ns + OG_NS_PER_MS);
@@ -308,6 +322,7 @@ static void begin_stop(struct cluster_core *c, uint64_t now_ns)
 		return;
 	c->stop = STOPPING;
 	c->stop_by = now_ns + stop_wait_ns;
+	c->stop_heard_at = now_ns;
 	og_swarm_leave_all(c->swarm, now_ns);
 	if (c->listening && og_dht_unlisten(c->dht, now_ns) == 0)
 		c->listening = false;
@@ -404,6 +419,15 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 			og_count(&c->stats.refused_full);
 		if (m->type == OG_CMD_DENY)
 			og_swarm_ban(c->swarm, m->key, now_ns);
+		break;
+	case OG_CMD_UNALLOW:
+	case OG_CMD_UNDENY:
+		og_peers_list_remove(c->peers, m->type == OG_CMD_UNALLOW, m->key);
+		if (m->type == OG_CMD_UNDENY)
+			og_swarm_unban(c->swarm, m->key);
+		break;
+	case OG_CMD_ENFORCE:
+		og_peers_enforce(c->peers, now_ns);
 		break;
 	case OG_CMD_PUT_IMMUTABLE:
 	case OG_CMD_GET_IMMUTABLE:
@@ -573,6 +597,11 @@ void og_cluster_core_metrics_register(struct og_core *core)
 			&s->refused_firewall},
 		{"og_core_refused_total", "reason=\"full\"", "Connections and requests refused.",
 			OG_METRIC_COUNTER, &s->refused_full},
+		{"og_core_refused_total", "reason=\"limit\"", "Connections and requests refused.",
+			OG_METRIC_COUNTER, &s->refused_limit},
+		{"og_core_half_open_evicted_total", NULL,
+			"Connections not yet open that gave way to new ones.", OG_METRIC_COUNTER,
+			&s->half_open_evicted},
 		{"og_core_events_dropped_total", NULL, "Events lost to a full ring.",
 			OG_METRIC_COUNTER, &s->events_dropped},
 		{"og_core_table_nodes", NULL, "Nodes in the DHT routing table.", OG_METRIC_GAUGE,

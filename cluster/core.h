@@ -41,6 +41,9 @@ enum og_core_command {
 	                      not handled the peer's window closes: back-pressure */
 	OG_CMD_ALLOW,    /* key: only allowed keys may connect once there is one */
 	OG_CMD_DENY,     /* key: may not connect */
+	OG_CMD_UNALLOW,  /* key: ALLOW taken back */
+	OG_CMD_UNDENY,   /* key: DENY taken back */
+	OG_CMD_ENFORCE,  /* after changes of the lists: connections they forbid are closed */
 	OG_CMD_PUT_IMMUTABLE, /* data = value; arg = tag */
 	OG_CMD_GET_IMMUTABLE, /* key = hash; arg = tag */
 	OG_CMD_PUT_MUTABLE,   /* our own key; data = u64le seq, value; arg = tag */
@@ -95,7 +98,8 @@ struct og_cluster_core_opts {
 struct og_cluster_core_stats {
 	uint64_t rx_datagrams, rx_unknown;
 	uint64_t peers, peers_opened, peers_closed, duplicates_closed, dials, dials_failed;
-	uint64_t refused_firewall, refused_full, events_dropped, handshakes;
+	uint64_t refused_firewall, refused_full, refused_limit, events_dropped, handshakes;
+	uint64_t half_open_evicted;
 	uint64_t table_nodes, topics;
 	uint64_t persistent; /* 1: in other nodes' tables, stores for them */
 };

@@ -56,6 +56,7 @@ void og_member_open(struct og_router *r, const struct og_msg *ev)
 		m->addr.port = og_load_be16(ev->data + 4);
 	}
 	m->opened_at = r->now_ns;
+	m->kv_free = -1;
 	m->found_at = found_at(r, m->key);
 	m->credit_bytes = OG_PEER_CREDIT_BYTES;
 	og_line_init(&m->lines, OG_LINE_MAX_BYTES);
@@ -251,9 +252,11 @@ static uint32_t small_count(const json_t *o, const char *name)
 static void on_status(struct og_router *r, struct og_member *m, const struct og_message *msg)
 {
 	const json_t *models = json_object_get(msg->root, "models");
+	const json_t *kv_free = json_object_get(msg->root, "kv_free");
 
 	m->load = small_count(msg->root, "load");
 	m->queue = small_count(msg->root, "queue");
+	m->kv_free = json_is_integer(kv_free) ? OG_MAX(json_integer_value(kv_free), -1) : -1;
 	if (json_is_array(models))
 		set_models(m, models);
 	og_request_retry_waiting(r);

@@ -199,6 +199,33 @@ static double number_in(const json_t *o, const char *name, double min, double ma
 	return d >= min && d <= max ? d : fallback;
 }
 
+static void stop_tokens_of(const json_t *list, struct og_infer_params *out)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		json_int_t id = json_integer_value(json_array_get(list, i));
+
+		if (json_is_integer(json_array_get(list, i)) && id >= 0 && id <= UINT32_MAX &&
+			out->nb_stop_tokens < OG_INFER_STOP_TOKENS_MAX)
+			out->stop_tokens[out->nb_stop_tokens++] = (uint32_t)id;
+	}
+}
+
+/* Pairs [token, bias]. */
+static void biases_of(const json_t *list, struct og_infer_params *out)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *pair = json_array_get(list, i);
+		const json_t *id = json_array_get(pair, 0), *bias = json_array_get(pair, 1);
+		double value = json_number_value(bias);
+
+		if (json_is_integer(id) && json_integer_value(id) >= 0 &&
+			json_integer_value(id) <= UINT32_MAX && json_is_number(bias) &&
+			value >= -100 && value <= 100 && out->nb_biases < OG_INFER_BIASES_MAX)
+			out->biases[out->nb_biases++] = (struct og_infer_bias){
+				(uint32_t)json_integer_value(id), (float)value};
+	}
+}
+
 void og_message_params(const json_t *og, struct og_infer_params *out)
 {
 	const json_t *p = json_object_get(og, "params");
@@ -210,6 +237,14 @@ void og_message_params(const json_t *og, struct og_infer_params *out)
 	out->temperature = (float)number_in(p, "temperature", 0, 2, 0);
 	out->top_p = (float)number_in(p, "top_p", 0, 1, 1);
 	out->top_k = (uint32_t)number_in(p, "top_k", 0, 1 << 20, 0);
+	out->min_p = (float)number_in(p, "min_p", 0, 1, 0);
+	out->repetition_penalty = (float)number_in(
+		p, "repetition_penalty", 1.0 / OG_INFER_REPETITION_MAX, OG_INFER_REPETITION_MAX, 1);
+	out->frequency_penalty = (float)number_in(p, "frequency_penalty", -2, 2, 0);
+	out->presence_penalty = (float)number_in(p, "presence_penalty", -2, 2, 0);
+	out->ignore_eos = json_is_true(json_object_get(p, "ignore_eos"));
+	stop_tokens_of(json_object_get(p, "stop_token_ids"), out);
+	biases_of(json_object_get(p, "logit_bias"), out);
 	if (json_is_integer(seed))
 		out->seed = (uint64_t)json_integer_value(seed);
 	for (size_t i = 0; i < json_array_size(stop) && out->nb_stop < OG_INFER_STOP_MAX; i++) {
@@ -218,6 +253,23 @@ void og_message_params(const json_t *og, struct og_infer_params *out)
 		if (s && *s && strlen(s) < OG_INFER_STOP_BYTES)
 			strcpy(out->stop[out->nb_stop++], s);
 	}
+}
+
+static void set_lists(json_t *o, const struct og_infer_params *p)
+{
+	json_t *tokens = json_array(), *biases = json_array();
+
+	for (uint8_t i = 0; i < p->nb_stop_tokens; i++)
+		json_array_append_new(tokens, json_integer(p->stop_tokens[i]));
+	for (uint8_t i = 0; i < p->nb_biases; i++)
+		json_array_append_new(biases, json_pack("[I, f]", (json_int_t)p->biases[i].token,
+						      (double)p->biases[i].bias));
+	if (p->nb_stop_tokens > 0)
+		json_object_set(o, "stop_token_ids", tokens);
+	if (p->nb_biases > 0)
+		json_object_set(o, "logit_bias", biases);
+	json_decref(tokens);
+	json_decref(biases);
 }
 
 json_t *og_message_params_json(const struct og_infer_params *p)
@@ -231,6 +283,19 @@ json_t *og_message_params_json(const struct og_infer_params *p)
 	json_object_set_new(o, "top_p", json_real((double)p->top_p));
 	if (p->top_k)
 		json_object_set_new(o, "top_k", json_integer(p->top_k));
+	if (p->min_p > 0)
+		json_object_set_new(o, "min_p", json_real((double)p->min_p));
+	if (p->repetition_penalty != 1)
+		json_object_set_new(
+			o, "repetition_penalty", json_real((double)p->repetition_penalty));
+	if (p->frequency_penalty != 0)
+		json_object_set_new(
+			o, "frequency_penalty", json_real((double)p->frequency_penalty));
+	if (p->presence_penalty != 0)
+		json_object_set_new(o, "presence_penalty", json_real((double)p->presence_penalty));
+	if (p->ignore_eos)
+		json_object_set_new(o, "ignore_eos", json_true());
+	set_lists(o, p);
 	json_object_set_new(o, "seed", json_integer((json_int_t)p->seed));
 	for (uint8_t i = 0; i < p->nb_stop; i++)
 		json_array_append_new(stop, json_string(p->stop[i]));
@@ -426,9 +491,13 @@ char *og_message_cancel(const char *uuid, size_t *len)
 		json_pack("{s:s, s:s}", "type", "inference_cancel", "request_id", uuid), len);
 }
 
-char *og_message_status(uint32_t running, uint32_t queued, const json_t *models, size_t *len)
+char *og_message_status(uint32_t running, uint32_t queued, const uint64_t *kv_free,
+	const json_t *models, size_t *len)
 {
-	return line_of(json_pack("{s:s, s:i, s:i, s:O}", "type", "peer_status", "load",
-			       (int)running, "queue", (int)queued, "models", models),
-		len);
+	json_t *o = json_pack("{s:s, s:i, s:i, s:O}", "type", "peer_status", "load", (int)running,
+		"queue", (int)queued, "models", models);
+
+	if (kv_free)
+		json_object_set_new(o, "kv_free", json_integer((json_int_t)*kv_free));
+	return line_of(o, len);
 }

@@ -68,6 +68,7 @@ char *og_message_response(const struct og_response *r, size_t *len);
 char *og_message_chunk(const char *raw_id, size_t raw_id_bytes, uint32_t seq, const char *text,
 	size_t text_bytes, size_t *len);
 char *og_message_cancel(const char *uuid, size_t *len);
-char *og_message_status(uint32_t running, uint32_t queued, const json_t *models, size_t *len);
+char *og_message_status(uint32_t running, uint32_t queued, const uint64_t *kv_free /* or NULL */,
+	const json_t *models, size_t *len);
 
 const char *og_finish_name(enum og_infer_finish f);

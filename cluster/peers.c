@@ -10,6 +10,8 @@
 enum {
 	NONE = -1,
 	LISTED_KEYS_MAX = 1024,
+	PER_KEY_DEFAULT = 4,
+	PER_NET_DEFAULT = 64,
 	BLOCKS_MAX = 1024, /* of OG_WRITE_MAX_BYTES: what streams did not take yet, all together */
 	BLOCKS_PER_CONN = 34, /* the credit of one, in pieces of any size */
 	PACKETS_PER_CONN = 48,
@@ -32,14 +34,13 @@ struct conn {
 	uint64_t dial_tag;
 	uint64_t due; /* STARTED: must be open by then; OPEN and watched: look again */
 	uint64_t watched_since;
-	struct og_stream_id rival; /* closed when this one opens */
-	int32_t next;              /* in its hash chain; only when started */
+	int32_t next; /* in its hash chain, the newest first; only when started */
 	int32_t first_block, last_block;
 	uint32_t staged_bytes;
 	uint32_t credit_owed_bytes;
 	uint32_t unread_bytes;
 	uint8_t state;
-	bool initiator, has_rival, end_wanted, watched, paused;
+	bool initiator, end_wanted, watched, paused;
 };
 
 struct block {
@@ -257,12 +258,101 @@ static void conn_close(struct og_peers *p, struct conn *c, int reason, uint64_t 
 	og_stream_close(p->streams, id, now_ns);
 }
 
+/* ---- limits ---- */
+
+static bool same_net(const struct og_addr *a, const struct og_addr *b)
+{
+	return og_addr_u32(a) >> 8 == og_addr_u32(b) >> 8;
+}
+
+/* Called, but not yet proved to be there: who has been so for longest is worth least. */
+static bool is_unproven(const struct conn *c)
+{
+	return c->state == CONN_STARTED && !c->initiator;
+}
+
+static bool older(const struct conn *c, const struct conn *than)
+{
+	return is_unproven(c) && (!than || c->due < than->due);
+}
+
+static bool evict(struct og_peers *p, struct conn *c, uint64_t now_ns)
+{
+	if (!c)
+		return false;
+	og_count(&p->opts.stats->half_open_evicted);
+	conn_close(p, c, -ENOSPC, now_ns);
+	return true;
+}
+
+static bool evict_any(struct og_peers *p, uint64_t now_ns)
+{
+	struct conn *oldest = NULL;
+
+	for (uint32_t i = 0; i < p->opts.nb_conns; i++)
+		if (older(&p->conns[i], oldest))
+			oldest = &p->conns[i];
+	return evict(p, oldest, now_ns);
+}
+
+/* Room for one more connection of this key. */
+static bool key_has_room(struct og_peers *p, const uint8_t key[32], uint64_t now_ns)
+{
+	struct conn *oldest = NULL;
+	uint32_t n = 0;
+
+	for (int32_t i = p->buckets[bucket_of(p, key)]; i != NONE; i = p->conns[i].next) {
+		struct conn *c = &p->conns[i];
+
+		if (memcmp(c->key, key, 32) != 0)
+			continue;
+		n++;
+		if (older(c, oldest))
+			oldest = c;
+	}
+	return n < p->opts.per_key_max || evict(p, oldest, now_ns);
+}
+
+/* Room for one more connection from this /24. */
+static bool net_has_room(struct og_peers *p, const struct og_addr *remote, uint64_t now_ns)
+{
+	struct conn *oldest = NULL;
+	uint32_t n = 0;
+
+	if (og_dht_rpc_address_exempt(og_dht_rpc(p->dht), remote))
+		return true;
+	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
+		struct conn *c = &p->conns[i];
+
+		if (c->state < CONN_STARTED || !same_net(&c->remote, remote))
+			continue;
+		n++;
+		if (older(c, oldest))
+			oldest = c;
+	}
+	return n < p->opts.per_net_max || evict(p, oldest, now_ns);
+}
+
+/* What we dial is bounded where it is dialled. */
+static bool has_room(struct og_peers *p, const struct og_dht_conn *n, uint64_t now_ns)
+{
+	if (n->initiator)
+		return true;
+	if (key_has_room(p, n->remote_key, now_ns) &&
+		(!n->has_remote || net_has_room(p, &n->remote, now_ns)))
+		return true;
+	og_count(&p->opts.stats->refused_limit);
+	return false;
+}
+
 int og_peers_reserve(struct og_peers *p, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
 {
 	struct og_stream_id id;
 	struct conn *c;
 	int ret = og_stream_reserve(p->streams, &id, udx_id, now_ns);
 
+	if (ret < 0 && evict_any(p, now_ns))
+		ret = og_stream_reserve(p->streams, &id, udx_id, now_ns);
 	if (ret < 0) {
 		og_count(&p->opts.stats->refused_full);
 		return ret;
@@ -309,11 +399,17 @@ static bool new_one_wins(
 void og_peers_connected(struct og_peers *p, const struct og_dht_conn *n, uint64_t now_ns)
 {
 	struct conn *c = conn_get(p, id_of(n->stream));
-	struct conn *existing = conn_find(p, n->remote_key);
-	bool contested = existing || (!n->initiator && og_swarm_dialling(p->swarm, n->remote_key));
+	struct conn *existing;
+	bool contested;
 
 	if (!c)
 		return;
+	if (!has_room(p, n, now_ns)) {
+		conn_close(p, c, 0, now_ns);
+		return;
+	}
+	existing = conn_find(p, n->remote_key);
+	contested = existing || (!n->initiator && og_swarm_dialling(p->swarm, n->remote_key));
 	memcpy(c->key, n->remote_key, sizeof(c->key));
 	c->initiator = n->initiator;
 	c->dial_tag = n->tag;
@@ -327,10 +423,6 @@ void og_peers_connected(struct og_peers *p, const struct og_dht_conn *n, uint64_
 			og_swarm_dial_abandon(p->swarm, n->remote_key, now_ns);
 		conn_close(p, c, 0, now_ns);
 		return;
-	}
-	if (existing) {
-		c->has_rival = true;
-		c->rival = existing->id;
 	}
 	c->state = CONN_STARTED;
 	conn_link(p, c);
@@ -348,24 +440,35 @@ static void on_first_packet(
 	og_dht_stream_seen(p->dht, handle_of(id), endpoint, src, p->now_ns);
 }
 
+/* One connection per key: those that this one won against. */
+static void close_older(struct og_peers *p, const struct conn *c)
+{
+	int32_t i = c->next;
+
+	while (i != NONE) {
+		struct conn *rival = &p->conns[i];
+
+		i = rival->next;
+		if (memcmp(rival->key, c->key, 32) != 0)
+			continue;
+		og_count(&p->opts.stats->duplicates_closed);
+		conn_close(p, rival, -EALREADY, p->now_ns);
+	}
+}
+
 static void on_open(void *ctx, struct og_stream_id id)
 {
 	struct og_peers *p = ctx;
 	struct conn *c = conn_get(p, id);
-	struct conn *rival;
 	struct og_stream_info info;
 	struct og_msg m;
 	uint8_t addr[6];
 
 	if (!c || c->state != CONN_STARTED)
 		return;
-	rival = c->has_rival ? conn_get(p, c->rival) : NULL;
 	c->state = CONN_OPEN;
 	c->due = OG_NEVER;
-	if (rival && rival != c) {
-		og_count(&p->opts.stats->duplicates_closed);
-		conn_close(p, rival, -EALREADY, p->now_ns);
-	}
+	close_older(p, c);
 	if (!c->initiator)
 		og_swarm_dial_abandon(p->swarm, c->key, p->now_ns);
 	og_swarm_connected(p->swarm, c->key, c->initiator, p->now_ns);
@@ -544,6 +647,28 @@ int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32])
 	return 0;
 }
 
+void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32])
+{
+	uint8_t(*list)[32] = allow ? p->allowed : p->denied;
+	uint32_t *n = allow ? &p->nb_allowed : &p->nb_denied;
+
+	for (uint32_t i = 0; i < *n; i++)
+		if (memcmp(list[i], key, 32) == 0) {
+			memmove(list[i], list[--*n], 32);
+			return;
+		}
+}
+
+void og_peers_enforce(struct og_peers *p, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
+		struct conn *c = &p->conns[i];
+
+		if (c->state == CONN_OPEN && !og_peers_allowed(p, c->key))
+			conn_close(p, c, -EACCES, now_ns);
+	}
+}
+
 void og_peers_end_all(struct og_peers *p, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
@@ -665,6 +790,8 @@ int og_peers_create(struct og_peers **out, const struct og_peers_opts *opts)
 	if (!p)
 		return -ENOMEM;
 	p->opts = *opts;
+	p->opts.per_key_max = opts->per_key_max ? opts->per_key_max : PER_KEY_DEFAULT;
+	p->opts.per_net_max = opts->per_net_max ? opts->per_net_max : PER_NET_DEFAULT;
 	p->due = OG_NEVER;
 	while (buckets < opts->nb_conns * 2)
 		buckets *= 2;

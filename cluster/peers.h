@@ -3,7 +3,8 @@
  * rule to open, with write credit, read back-pressure, watching and the allow and deny lists.
  *
  * A connection has the slot and generation of its encrypted stream, so a handle of one is a handle
- * of the other. The router sees it only after the peer's first authenticated bytes.
+ * of the other. The router sees it only after the peer's first authenticated bytes. Until then an
+ * incoming one is worth little: at a limit the oldest of them gives way to a new one.
  *
  * Source:  dht.md 10.3 (duplicate rule) with the verdict taken when the handshake arrives and
  *          carried out when the new connection has proved itself: a replayed handshake closes nothing.
@@ -22,7 +23,9 @@ struct og_peers;
 struct og_peers_opts {
 	const uint8_t *own_key;
 	uint32_t nb_conns;
-	uint32_t nb_packets; /* 0: by nb_conns */
+	uint32_t per_key_max; /* connections of one key, those not yet open included; 0: 4 */
+	uint32_t per_net_max; /* incoming ones of one limited /24; 0: 64 */
+	uint32_t nb_packets;  /* 0: by nb_conns */
 	uint64_t frame_budget_bytes;
 	struct og_tx *tx;
 	struct og_rand *rand;
@@ -50,6 +53,9 @@ void og_peers_watch(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 void og_peers_consumed(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
 /* 0 or -ENOSPC. */
 int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32]) OG_MUST_CHECK;
+void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32]);
+/* Closes what og_peers_allowed() forbids. */
+void og_peers_enforce(struct og_peers *p, uint64_t now_ns);
 
 /* A datagram: 0 if it was a stream's, -ENOENT: offer it to the DHT. flush() once per burst. */
 int og_peers_input(struct og_peers *p, const struct og_dgram *d, uint64_t now_ns);

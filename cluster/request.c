@@ -15,7 +15,6 @@ enum {
 	CREDITS = 64,
 };
 
-static const uint64_t silent_member_ns = 700 * OG_NS_PER_MS;
 static const uint64_t hold_ns = 2 * OG_NS_PER_S;
 static const uint64_t start_grace_ns = 8 * OG_NS_PER_S;
 static const uint64_t serve_max_ns = 600 * OG_NS_PER_S;
@@ -66,6 +65,8 @@ static void ask_close(struct og_router *r, struct og_ask_entry *e, const struct 
 	uint64_t took_ns = r->now_ns - e->asked_at;
 
 	ask_leave_member(r, e);
+	if (e->state == OG_ASK_LOCAL)
+		og_router_load_changed(r);
 	a.face = e->ask->face;
 	a.attempts = e->attempts;
 	a.waited_ns = took_ns;
@@ -114,6 +115,19 @@ static void deliver(struct og_router *r, struct og_ask_entry *e, const char *tex
 	if (e->delivered_bytes == 0)
 		og_hist_observe_us(&r->stats.first_text, (r->now_ns - e->asked_at) / OG_NS_PER_US);
 	e->delivered_bytes += n;
+	r->opts.env.answer(r->opts.env.ctx, &a);
+}
+
+static void deliver_logprob(
+	struct og_router *r, const struct og_ask_entry *e, const struct og_infer_event *ev)
+{
+	struct og_answer a = {.face = e->ask->face,
+		.type = OG_ANSWER_LOGPROB,
+		.text = ev->text,
+		.text_bytes = ev->text_bytes,
+		.logprob = ev->logprob,
+		.rank = ev->rank};
+
 	r->opts.env.answer(r->opts.env.ctx, &a);
 }
 
@@ -192,12 +206,8 @@ static bool try_local(struct og_router *r, struct og_ask_entry *e)
 	e->state = OG_ASK_LOCAL;
 	e->engine = model->engine;
 	og_count(&r->stats.asks_local);
+	og_router_load_changed(r);
 	return true;
-}
-
-static bool is_silent(const struct og_router *r, const struct og_member *m)
-{
-	return !m->has_hello && r->now_ns - m->opened_at >= silent_member_ns;
 }
 
 /* The least loaded member that says it serves the model; else one that never said what it serves. */
@@ -210,22 +220,18 @@ static struct og_member *choose(
 	*may_come = false;
 	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
 		struct og_member *m = r->members[i];
+		const char *why;
+		enum og_fit fit = m ? og_member_fit(r, m, e->ask->model, &why) : OG_FIT_NO;
 
-		if (!m || m->ended)
+		*listed |= fit == OG_FIT_YES;
+		if (fit == OG_FIT_NO || was_tried(e, m))
 			continue;
-		if (og_member_has_model(m, e->ask->model)) {
-			*listed = true;
-			if (was_tried(e, m))
-				continue;
-			if (!best || m->asked + m->load + m->queue <
-					     best->asked + best->load + best->queue)
-				best = m;
-		} else if (!m->has_hello && !was_tried(e, m)) {
-			if (is_silent(r, m))
-				silent = !silent || m->asked < silent->asked ? m : silent;
-			else
-				*may_come = true;
-		}
+		if (fit == OG_FIT_SOON)
+			*may_come = true;
+		else if (fit == OG_FIT_SILENT)
+			silent = !silent || m->asked < silent->asked ? m : silent;
+		else if (!best || og_member_load(m) < og_member_load(best))
+			best = m;
 	}
 	return best ? best : silent;
 }
@@ -271,6 +277,19 @@ static void give_up(struct og_router *r, struct og_ask_entry *e, bool listed)
 	}
 }
 
+/* What members say of an answer has no place for log probabilities. */
+static void fail_logprobs(struct og_router *r, struct og_ask_entry *e)
+{
+	char text[sizeof(e->last_message)];
+
+	memcpy(text, e->last_message, sizeof(text));
+	if (e->last_error)
+		ask_fail(r, e, e->last_error, text);
+	else
+		ask_fail(r, e, -EOPNOTSUPP,
+			"log probabilities are given only by a node that serves the model itself");
+}
+
 /* Find somebody for a waiting ask; or let it wait a little for members that are still coming. */
 static void ask_place(struct og_router *r, struct og_ask_entry *e)
 {
@@ -279,6 +298,10 @@ static void ask_place(struct og_router *r, struct og_ask_entry *e)
 
 	if (try_local(r, e))
 		return;
+	if (e->ask->req->params.logprobs) {
+		fail_logprobs(r, e);
+		return;
+	}
 	m = choose(r, e, &listed, &may_come);
 	if (m && !(may_come && !m->has_hello)) {
 		ask_remote(r, e, m);
@@ -350,7 +373,7 @@ void og_router_ask(struct og_router *r, struct og_ask *ask, uint64_t now_ns)
 
 	r->now_ns = now_ns;
 	og_count(&r->stats.asks);
-	if (r->stopping) {
+	if (r->stopping || r->draining) {
 		refuse(r, ask, -ECANCELED, "the node is stopping");
 		return;
 	}
@@ -571,8 +594,10 @@ void og_request_serve(struct og_router *r, struct og_member *m, const struct og_
 		respond_error(r, m, msg, -ENOENT, "this model is not served here");
 		return;
 	}
-	if (r->stopping || m->serving >= r->opts.peer_running_max + r->opts.peer_queued_max) {
-		respond_error(r, m, msg, -EBUSY, r->stopping ? "the node is stopping" : "busy");
+	if (r->stopping || r->draining ||
+		m->serving >= r->opts.peer_running_max + r->opts.peer_queued_max) {
+		respond_error(r, m, msg, -EBUSY,
+			r->stopping || r->draining ? "the node is stopping" : "busy");
 		return;
 	}
 	s = serve_slot(r, m, msg);
@@ -698,7 +723,7 @@ static void serve_event(struct og_router *r, const struct og_infer_event *ev)
 		serve_text(r, s, ev);
 	else if (ev->type == OG_INFER_DONE)
 		serve_finish(r, s, ev, 0, NULL);
-	else
+	else if (ev->type == OG_INFER_ERROR)
 		serve_finish(r, s, NULL, ev->error ? ev->error : -EIO, ev->text);
 }
 
@@ -718,6 +743,9 @@ static void ask_event(struct og_router *r, const struct og_infer_event *ev)
 		else if (append_text(&e->text, &e->text_bytes, &e->text_cap_bytes, ev->text,
 				 ev->text_bytes) < 0)
 			ask_fail(r, e, -E2BIG, "the answer is too long");
+		return;
+	case OG_INFER_LOGPROB:
+		deliver_logprob(r, e, ev);
 		return;
 	case OG_INFER_DONE:
 		deliver(r, e, e->text, e->text_bytes);

@@ -68,7 +68,7 @@ json_t *og_router_model_names(const struct og_router *r)
 {
 	json_t *names = json_array();
 
-	for (uint32_t i = 0; i < r->opts.nb_models; i++) {
+	for (uint32_t i = 0; i < r->opts.nb_models && !r->draining; i++) {
 		json_array_append_new(names, json_string(r->models[i].name));
 		if (r->models[i].alias && r->models[i].alias[0])
 			json_array_append_new(names, json_string(r->models[i].alias));
@@ -107,9 +107,11 @@ void og_router_load_changed(struct og_router *r)
 static void tell_status(struct og_router *r)
 {
 	json_t *models = og_router_model_names(r);
-	uint32_t running = r->nb_serves;
+	struct og_router_load load = {.running = r->nb_serves};
 
 	r->status_at = 0;
+	if (r->opts.load)
+		r->opts.load(r->opts.env.ctx, &load);
 	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
 		struct og_member *m = r->members[i];
 		size_t len = 0;
@@ -117,7 +119,8 @@ static void tell_status(struct og_router *r)
 
 		if (!m || !m->speaks_og)
 			continue;
-		line = og_message_status(running, 0, models, &len);
+		line = og_message_status(load.running, load.queued,
+			r->opts.load ? &load.kv_free : NULL, models, &len);
 		og_member_send(r, m, line, len);
 	}
 	json_decref(models);
@@ -281,15 +284,18 @@ static void on_found(struct og_router *r, const struct og_msg *ev)
 
 bool og_router_ready(const struct og_router *r)
 {
-	if (!r->core_ready)
+	if (!r->core_ready && r->nb_clusters == 0)
 		return false;
 	for (uint32_t i = 0; i < r->nb_clusters; i++) {
 		const struct og_router_topic *t = r->clusters[i].topics;
 
 		if (r->clusters[i].leaving)
 			continue;
-		/* The first node of a private network has nobody to announce to: it has tried. */
-		if (r->table_nodes == 0 ? !t[0].tried : !t[0].joined)
+		if (t[0].joined)
+			continue;
+		if (!r->core_ready || !t[0].tried || r->table_nodes > 0)
+			return false;
+		if (!r->opts.first_node && r->nb_members == 0)
 			return false;
 	}
 	return true;
@@ -358,6 +364,22 @@ uint64_t og_router_tick(struct og_router *r, uint64_t now_ns)
 	if (!flush_pending(r))
 		next = OG_MIN(next, now_ns + retry_command_ns);
 	return next;
+}
+
+void og_router_drain(struct og_router *r, uint64_t now_ns)
+{
+	r->now_ns = now_ns;
+	if (r->draining || r->stopping)
+		return;
+	r->draining = true;
+	tell_hello(r); /* it lists models; other members stop asking here */
+}
+
+void og_router_set_limits(struct og_router *r, const struct og_router_limits *limits)
+{
+	r->opts.deadline_ms = limits->deadline_ms;
+	r->opts.peer_running_max = limits->peer_running_max;
+	r->opts.peer_queued_max = limits->peer_queued_max;
 }
 
 void og_router_stop(struct og_router *r, uint64_t now_ns)

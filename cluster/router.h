@@ -7,7 +7,8 @@
  * A prompt goes to a local engine that has the model, else to the least loaded member that says it
  * has it, else (no model named, or none listed by anybody silent) to a member that never said what it
  * serves. It is tried elsewhere only if nothing of the answer was delivered, and always ends within
- * its deadline by exactly one final answer.
+ * its deadline by exactly one final answer. Log probabilities do not travel between members: a
+ * request for them is answered by a local engine or refused.
  *
  * Source:  cluster.md; design.md 6.3.
  * Threads: the router thread.
@@ -39,15 +40,18 @@ struct og_ask {
 	struct og_infer_request *req;    /* owned by the ask */
 };
 
-enum og_answer_type { OG_ANSWER_TEXT, OG_ANSWER_DONE, OG_ANSWER_ERROR };
+enum og_answer_type { OG_ANSWER_TEXT, OG_ANSWER_LOGPROB, OG_ANSWER_DONE, OG_ANSWER_ERROR };
 
 /* Borrowed for the call of env.answer. DONE and ERROR are final, and exactly one of them comes. */
 struct og_answer {
 	uint64_t face;
 	enum og_answer_type type;
-	/* TEXT */
+	/* TEXT; LOGPROB: a token's bytes, not always whole characters */
 	const char *text;
 	uint32_t text_bytes;
+	/* LOGPROB, as in struct og_infer_event */
+	float logprob;
+	uint32_t rank;
 	/* DONE and ERROR */
 	const char *model; /* who answered, or "" */
 	const char *node_name;
@@ -55,7 +59,8 @@ struct og_answer {
 	uint32_t prompt_tokens, completion_tokens;
 	enum og_infer_finish finish;
 	/* ERROR: -ENOENT no member lists the model, -EHOSTUNREACH nobody can serve, -ETIMEDOUT,
-	 * -EBUSY all who could are full, -ECANCELED, -E2BIG prompt too long, -EIO failed there */
+	 * -EBUSY all who could are full, -ECANCELED, -E2BIG prompt too long, -EIO failed there,
+	 * -EOPNOTSUPP what is asked for cannot be done by who could answer */
 	int error;
 	const char *message; /* a sentence for people */
 	uint32_t attempts;   /* members tried */
@@ -70,6 +75,12 @@ struct og_router_env {
 	void (*infer_credit)(void *ctx, uint32_t engine, uint64_t id, uint32_t n);
 	void (*answer)(void *ctx, const struct og_answer *answer);
 	struct og_rand *rand;
+};
+
+/* What the engines of this node have to do; told to members. */
+struct og_router_load {
+	uint32_t running, queued; /* prompts */
+	uint64_t kv_free;         /* tokens */
 };
 
 struct og_router_model {
@@ -89,6 +100,13 @@ struct og_router_opts {
 	uint32_t peer_running_max; /* per member key; 0: 4 */
 	uint32_t peer_queued_max;  /* per member key; 0: 16 */
 	uint32_t peers_max;        /* 0: 1024 */
+	bool first_node; /* of a private network: ready although no DHT node takes an announcement */
+	void (*load)(void *ctx, struct og_router_load *out); /* env.ctx; NULL: prompts of members */
+};
+
+/* Those that may change while it runs. */
+struct og_router_limits {
+	uint32_t deadline_ms, peer_running_max, peer_queued_max;
 };
 
 struct og_router;
@@ -109,10 +127,16 @@ uint64_t og_router_tick(struct og_router *r, uint64_t now_ns);
 /* Both topics of cluster.md 1 (SHA-256, and zero-padded). 0, -EALREADY, -ENOENT, -ENOSPC, -EINVAL. */
 int og_router_join(struct og_router *r, const char *cluster_id, uint64_t now_ns) OG_MUST_CHECK;
 int og_router_leave(struct og_router *r, const char *cluster_id, uint64_t now_ns) OG_MUST_CHECK;
+/* New prompts are refused, members are told that no model is served here; what runs goes on. */
+void og_router_drain(struct og_router *r, uint64_t now_ns);
+void og_router_set_limits(struct og_router *r, const struct og_router_limits *limits);
 /* All clusters left, running requests failed or finished, core told to stop. */
 void og_router_stop(struct og_router *r, uint64_t now_ns);
 bool og_router_stopped(const struct og_router *r);
-/* Joined (announced once) in every cluster it was told to join, or there is none. */
+/*
+ * Joined (announced once) in every cluster it was told to join, or there is none. Without a DHT node
+ * that takes announcements: tried, and this is the first node or a member is connected.
+ */
 bool og_router_ready(const struct og_router *r);
 
 /* New references, shapes as `opengateway --json` prints them. */
@@ -121,4 +145,8 @@ json_t *og_router_peers_json(
 json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns);
 json_t *og_router_models_json(struct og_router *r, uint64_t now_ns); /* ours and the members' */
 json_t *og_router_status_json(struct og_router *r, uint64_t now_ns);
+/* Prompts under way here and what each member says of its load. */
+json_t *og_router_gauge_json(struct og_router *r, uint64_t now_ns);
+/* Who would serve a prompt for `model` ("": any) now, in the order of asking; then who not and why. */
+json_t *og_router_eligible_json(struct og_router *r, const char *model, uint64_t now_ns);
 void og_router_metrics_register(struct og_router *r);

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static json_t *hex_of(const uint8_t *p, size_t n)
+json_t *og_json_hex(const uint8_t *p, size_t n)
 {
 	static const char digits[] = "0123456789abcdef";
 	char text[65];
@@ -40,7 +40,7 @@ static json_t *peer_json(const struct og_router *r, const struct og_member *m, u
 	char addr[OG_ADDR_TEXT_BYTES];
 	uint64_t joined_at = r->nb_clusters ? r->clusters[0].joined_at : 0;
 	uint64_t found_at = m->found_at ? m->found_at : m->opened_at;
-	json_t *o = json_pack("{s:o, s:s, s:s, s:s, s:b}", "key", hex_of(m->key, 32), "name",
+	json_t *o = json_pack("{s:o, s:s, s:s, s:s, s:b}", "key", og_json_hex(m->key, 32), "name",
 		m->name, "address", og_addr_format(&m->addr, addr), "direction",
 		m->dialled ? "outgoing" : "incoming", "og", m->speaks_og);
 
@@ -94,7 +94,7 @@ json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns)
 				c->leaving            ? "leaving"
 				: c->topics[0].joined ? "joined"
 						      : "joining",
-				"topic", hex_of(c->topics[0].topic, 32), "stored_on",
+				"topic", og_json_hex(c->topics[0].topic, 32), "stored_on",
 				(int)c->topics[0].stored_on, "peers", (int)members_of(r, c->id),
 				"announce_ms", ms_between(c->joined_at, c->announced_at)));
 	}
@@ -113,18 +113,19 @@ json_t *og_router_models_json(struct og_router *r, uint64_t now_ns)
 	size_t k;
 
 	for (uint32_t i = 0; i < r->opts.nb_models; i++) {
-		add_model(list, r->models[i].name, r->node_name, hex_of(r->public_key, 32), true);
+		add_model(list, r->models[i].name, r->node_name, og_json_hex(r->public_key, 32),
+			true);
 		if (r->models[i].alias && r->models[i].alias[0])
-			add_model(list, r->models[i].alias, r->node_name, hex_of(r->public_key, 32),
-				true);
+			add_model(list, r->models[i].alias, r->node_name,
+				og_json_hex(r->public_key, 32), true);
 	}
 	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
 		const struct og_member *m = r->members[i];
 
 		if (!m || !m->models)
 			continue;
-		json_array_foreach(m->models, k, v)
-			add_model(list, json_string_value(v), m->name, hex_of(m->key, 32), false);
+		json_array_foreach(m->models, k, v) add_model(
+			list, json_string_value(v), m->name, og_json_hex(m->key, 32), false);
 	}
 	return list;
 }
@@ -133,7 +134,7 @@ json_t *og_router_status_json(struct og_router *r, uint64_t now_ns)
 {
 	const struct og_router_stats *s = &r->stats;
 	json_t *o = json_pack("{s:s, s:o, s:b, s:f, s:i, s:i, s:i}", "name", r->node_name, "key",
-		hex_of(r->public_key, 32), "ready", og_router_ready(r), "uptime_s",
+		og_json_hex(r->public_key, 32), "ready", og_router_ready(r), "uptime_s",
 		(double)(now_ns - r->started_at) / 1e9, "peers", (int)r->nb_members, "clusters",
 		(int)r->nb_clusters, "relays", (int)r->relays);
 
@@ -143,6 +144,26 @@ json_t *og_router_status_json(struct og_router *r, uint64_t now_ns)
 			(json_int_t)s->asks_failed, "retried", (json_int_t)s->asks_retried,
 			"served", (json_int_t)s->serves_done));
 	return o;
+}
+
+json_t *og_router_gauge_json(struct og_router *r, uint64_t now_ns)
+{
+	json_t *members = json_array();
+
+	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
+		const struct og_member *m = r->members[i];
+
+		if (!m)
+			continue;
+		json_array_append_new(members,
+			json_pack("{s:s, s:o, s:O?, s:i, s:i, s:o, s:i, s:i}", "name", m->name,
+				"key", og_json_hex(m->key, 32), "models", m->models, "running",
+				(int)m->load, "queued", (int)m->queue, "kv_free",
+				m->kv_free < 0 ? json_null() : json_integer(m->kv_free), "asked",
+				(int)m->asked, "serving", (int)m->serving));
+	}
+	return json_pack("{s:s, s:i, s:i, s:o}", "name", r->node_name, "asks", (int)r->nb_asks,
+		"serving", (int)r->nb_serves, "members", members);
 }
 
 void og_router_metrics_register(struct og_router *r)

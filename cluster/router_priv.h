@@ -26,6 +26,7 @@ struct og_member {
 	json_t *clusters; /* arrays of strings from its hello */
 	json_t *models;
 	uint32_t load, queue; /* from its last peer_status */
+	int64_t kv_free;      /* the same; -1: it did not say */
 	uint32_t asked;       /* our requests it is working on */
 	uint32_t serving;     /* its requests we are working on */
 	uint64_t opened_at, found_at;
@@ -126,7 +127,7 @@ struct og_router {
 	uint32_t next_found;
 	uint64_t status_at; /* next peer_status, 0: nothing to tell */
 	uint32_t table_nodes, relays;
-	bool core_ready, stopping, core_stopped;
+	bool core_ready, draining, stopping, core_stopped;
 	struct og_router_stats stats;
 };
 
@@ -151,6 +152,20 @@ void og_member_hello(struct og_router *r, struct og_member *m);
 void og_member_watch(struct og_router *r, struct og_member *m, bool on);
 bool og_member_has_model(const struct og_member *m, const char *name);
 void og_member_free(struct og_member *m);
+
+/* eligible.c */
+enum og_fit {
+	OG_FIT_NO,
+	OG_FIT_SOON,   /* it may still say that it serves the model */
+	OG_FIT_SILENT, /* it never said what it serves: asked when nobody else can */
+	OG_FIT_YES,
+};
+/* `*why` is a clause for people. */
+enum og_fit og_member_fit(
+	const struct og_router *r, const struct og_member *m, const char *model, const char **why);
+/* Of two that fit, the one with less is asked. */
+uint32_t og_member_load(const struct og_member *m);
+json_t *og_json_hex(const uint8_t *p, size_t n); /* router_json.c */
 
 /* request.c */
 void og_request_serve(struct og_router *r, struct og_member *m, const struct og_message *msg);

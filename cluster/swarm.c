@@ -349,6 +349,15 @@ void og_swarm_ban(struct og_swarm *s, const uint8_t key[32], uint64_t now_ns)
 	drop_unwanted(s, p, now_ns);
 }
 
+/* It is dialled again when a refresh finds it. */
+void og_swarm_unban(struct og_swarm *s, const uint8_t key[32])
+{
+	struct peer *p = peer_find(s, key);
+
+	if (p)
+		p->banned = false;
+}
+
 bool og_swarm_dialling(const struct og_swarm *s, const uint8_t key[32])
 {
 	const struct peer *p = peer_find(s, key);

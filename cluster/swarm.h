@@ -76,6 +76,7 @@ int og_swarm_dial(struct og_swarm *s, const uint8_t key[32], const struct og_add
 	uint32_t nb_relays, uint64_t now_ns) OG_MUST_CHECK;
 void og_swarm_undial(struct og_swarm *s, const uint8_t key[32], uint64_t now_ns);
 void og_swarm_ban(struct og_swarm *s, const uint8_t key[32], uint64_t now_ns);
+void og_swarm_unban(struct og_swarm *s, const uint8_t key[32]);
 
 /* How attempts and connections go. A peer that only ever called us is noted too. */
 void og_swarm_dial_failed(struct og_swarm *s, uint64_t tag, uint64_t now_ns);

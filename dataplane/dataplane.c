@@ -1,5 +1,6 @@
 #include "dataplane/dataplane.h"
 
+#include "base/log.h"
 #include "base/metrics.h"
 #include "dataplane/eal.h"
 #include "dataplane/packet.h"
@@ -16,9 +17,16 @@
 
 /* Packets beside those a port holds: the transmit queue, bursts and caches. */
 enum { PACKETS_SPARE = 2047 };
+/* Looks without a new count after which a trouble is over. */
+enum { QUIET_LOOKS = 10, NB_TROUBLES = 3 };
+
+struct trouble {
+	uint64_t count;
+	uint32_t quiet;
+	bool on;
+};
 
 struct og_dataplane {
-	struct rte_mempool *pool;
 	struct og_port *port;
 	struct og_doorbell doorbell; /* the polling core sleeps on it */
 	struct og_stage *events;
@@ -32,6 +40,7 @@ struct og_dataplane {
 	struct og_core *core;
 	sem_t started;
 	int start_result;
+	struct trouble troubles[NB_TROUBLES];
 };
 
 static int fail(int ret, char *err, size_t err_bytes, const char *what)
@@ -53,18 +62,18 @@ static const char *devargs_of(const struct og_dataplane_opts *opts)
 
 static int open_eal(const struct og_dataplane_opts *opts)
 {
-	const char *devargs = devargs_of(opts);
 	const struct og_eal_opts eal = {
 		.hugepages = opts->hugepages,
 		.memory_mib = opts->memory_mib,
-		.pci_device = devargs && og_eal_is_pci(devargs) ? devargs : NULL,
+		.device = devargs_of(opts),
 		.extra_args = opts->eal_args,
 	};
 
 	return og_eal_open(&eal);
 }
 
-static int open_socket_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+static int open_socket_port(
+	struct og_dataplane *dp, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
 {
 	const struct og_port_socket_opts socket = {
 		.bind = opts->bind,
@@ -72,10 +81,11 @@ static int open_socket_port(struct og_dataplane *dp, const struct og_dataplane_o
 		.no_io_uring = opts->no_io_uring,
 	};
 
-	return og_port_socket_open(&dp->port, dp->pool, &socket);
+	return og_port_socket_open(&dp->port, pool, &socket);
 }
 
-static int open_ethdev_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+static int open_ethdev_port(
+	struct og_dataplane *dp, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
 {
 	struct og_port_ethdev_opts ethdev = {
 		.devargs = devargs_of(opts),
@@ -86,24 +96,33 @@ static int open_ethdev_port(struct og_dataplane *dp, const struct og_dataplane_o
 	};
 
 	memcpy(ethdev.gateway, opts->gateway.ip, sizeof(ethdev.gateway));
-	return og_port_ethdev_open(&dp->port, dp->pool, &ethdev);
+	return og_port_ethdev_open(&dp->port, pool, &ethdev);
 }
 
 static int open_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
 {
 	const bool ethdev = devargs_of(opts) != NULL;
+	struct rte_mempool *pool;
 	int ret;
 
 	if (!ethdev && strcmp(opts->driver, "socket") != 0)
 		return -EINVAL;
-	ret = og_packet_pool_create(&dp->pool,
-		PACKETS_SPARE + (ethdev ? OG_PORT_ETHDEV_PACKETS : OG_PORT_SOCKET_PACKETS));
+	ret = og_packet_pool_create(
+		&pool, PACKETS_SPARE + (ethdev ? OG_PORT_ETHDEV_PACKETS : OG_PORT_SOCKET_PACKETS));
 	if (ret < 0)
 		return ret;
-	ret = ethdev ? open_ethdev_port(dp, opts) : open_socket_port(dp, opts);
+	ret = ethdev ? open_ethdev_port(dp, pool, opts) : open_socket_port(dp, pool, opts);
 	if (ret < 0)
-		rte_mempool_free(dp->pool);
+		rte_mempool_free(pool);
 	return ret;
+}
+
+static void close_port(struct og_dataplane *dp)
+{
+	struct rte_mempool *pool = dp->port->pool;
+
+	dp->port->ops->close(dp->port);
+	rte_mempool_free(pool);
 }
 
 static int open_events(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
@@ -204,8 +223,7 @@ destroy_events:
 fini_doorbell:
 	og_doorbell_fini(&dp->doorbell);
 close_port:
-	dp->port->ops->close(dp->port);
-	rte_mempool_free(dp->pool);
+	close_port(dp);
 free_dp:
 	sem_destroy(&dp->started);
 	free(dp);
@@ -222,8 +240,7 @@ void og_dataplane_close(struct og_dataplane *dp)
 	og_stage_destroy(dp->commands);
 	og_stage_destroy(dp->events);
 	og_doorbell_fini(&dp->doorbell);
-	dp->port->ops->close(dp->port);
-	rte_mempool_free(dp->pool);
+	close_port(dp);
 	sem_destroy(&dp->started);
 	free(dp);
 }
@@ -290,6 +307,40 @@ void og_dataplane_stop(struct og_dataplane *dp)
 	dp->running = false;
 }
 
+/*
+ * Troubles that last are said when they begin and when they have been over for a while, not for
+ * each packet.
+ */
+static void say_trouble(struct trouble *t, const char *what, uint64_t count)
+{
+	if (count != t->count) {
+		t->count = count;
+		t->quiet = 0;
+		if (!t->on)
+			OG_LOG(port, WARN, "%s", what);
+		t->on = true;
+	} else if (t->on && ++t->quiet == QUIET_LOOKS) {
+		t->on = false;
+		OG_LOG(port, INFO, "over: %s", what);
+	}
+}
+
+void og_dataplane_supervise(struct og_dataplane *dp)
+{
+	const struct og_lcore_counters *lc = og_lcore_counters(dp->lcore);
+
+	if (!dp->running)
+		return;
+	if (dp->port->ops->supervise)
+		dp->port->ops->supervise(dp->port);
+	say_trouble(&dp->troubles[0], "the packet pool is empty: packets are lost",
+		og_counter_read(&lc->tx_no_mbuf) + og_dataplane_drops(dp, OG_DROP_RX_NO_MBUF));
+	say_trouble(&dp->troubles[1], "the port takes less than is to be sent",
+		og_counter_read(&lc->tx_full));
+	say_trouble(&dp->troubles[2], "somebody else uses our IP address",
+		og_dataplane_drops(dp, OG_DROP_OWN_ADDRESS));
+}
+
 struct og_stage *og_dataplane_events(struct og_dataplane *dp)
 {
 	return dp->events;
@@ -329,6 +380,29 @@ static void register_drops(const struct og_dataplane *dp)
 	}
 }
 
+static void register_phases(const struct og_lcore_counters *lc)
+{
+	static const char *const labels[OG_PHASE_COUNT] = {
+		[OG_PHASE_RX] = "lcore=\"0\",phase=\"rx\"",
+		[OG_PHASE_COMMANDS] = "lcore=\"0\",phase=\"commands\"",
+		[OG_PHASE_JOBS] = "lcore=\"0\",phase=\"jobs\"",
+		[OG_PHASE_TICK] = "lcore=\"0\",phase=\"tick\"",
+		[OG_PHASE_TX] = "lcore=\"0\",phase=\"tx\"",
+	};
+
+	for (int i = 0; i < OG_PHASE_COUNT; i++) {
+		const struct og_metric m = {
+			.name = "og_dataplane_phase_seconds_total",
+			.labels = labels[i],
+			.help = "Busy time by phase of a pass, estimated from one pass in 16.",
+			.type = OG_METRIC_COUNTER_NS,
+			.value = &lc->phase_ns[i],
+		};
+
+		og_metrics_register(&m);
+	}
+}
+
 void og_dataplane_register_metrics(const struct og_dataplane *dp)
 {
 	const struct og_lcore_counters *lc = og_lcore_counters(dp->lcore);
@@ -349,10 +423,13 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 			0},
 		{"og_dataplane_commands_total", "Commands of the router handled.", &lc->commands,
 			0},
-		{"og_dataplane_busy_nanoseconds_total", "Time in passes with work.", &lc->busy_ns,
-			0},
-		{"og_dataplane_idle_nanoseconds_total", "Time in empty passes.", &lc->idle_ns, 0},
-		{"og_dataplane_sleep_nanoseconds_total", "Time asleep.", &lc->sleep_ns, 0},
+		{"og_dataplane_busy_seconds_total", "Time in passes with work.", &lc->busy_ns,
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_idle_seconds_total", "Time in empty passes.", &lc->idle_ns,
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_sleep_seconds_total", "Time asleep.", &lc->sleep_ns,
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_sleeps_total", "Times that the core blocked.", &lc->sleeps, 0},
 		{"og_dataplane_jobs_posted_total", "Jobs for the crypto workers.", &w->posted, 0},
 		{"og_dataplane_jobs_done_total", "Jobs run.", &w->done, 0},
 		{"og_dataplane_jobs_shed_total", "Jobs not run, source over its share.", &w->shed,
@@ -372,5 +449,6 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 
 		og_metrics_register(&m);
 	}
+	register_phases(lc);
 	register_drops(dp);
 }

@@ -68,6 +68,12 @@ int og_dataplane_start(struct og_dataplane *dp, struct og_core *core) OG_MUST_CH
 /* The core ends its pass, sends what it has queued, and its thread is joined. */
 void og_dataplane_stop(struct og_dataplane *dp);
 
+/*
+ * Every half second or so, from the main thread: logs what has happened to the port and the packet
+ * pool, and opens a device again that was away.
+ */
+void og_dataplane_supervise(struct og_dataplane *dp);
+
 struct og_stage *og_dataplane_events(struct og_dataplane *dp);   /* core to router */
 struct og_stage *og_dataplane_commands(struct og_dataplane *dp); /* router to core */
 const struct og_lcore_counters *og_dataplane_counters(const struct og_dataplane *dp);

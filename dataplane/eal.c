@@ -1,6 +1,7 @@
 #include "dataplane/eal.h"
 
 #include "base/log.h"
+#include "dataplane/eal_drivers.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -81,15 +82,28 @@ static int first_cpu(void)
 	return 0;
 }
 
+/* Arguments of the operator may name devices of their own, whose drivers we do not know. */
+static void add_drivers(const struct og_eal_opts *opts)
+{
+	static char paths[OG_EAL_DRIVERS_MAX][OG_EAL_DRIVER_PATH_BYTES];
+	uint32_t n = opts->extra_args ? 0 : og_eal_drivers_of(opts->device, paths);
+
+	for (uint32_t i = 0; i < n; i++) {
+		add_arg("-d");
+		add_arg(paths[i]);
+	}
+	og_eal_drivers_hide(n > 0);
+}
+
 static void build_args(const struct og_eal_opts *opts)
 {
 	uint32_t memory_mib = opts->memory_mib;
 	char number[32];
 
 	add_arg("og-node");
-	if (opts->pci_device) {
+	if (opts->device && og_eal_is_pci(opts->device)) {
 		add_arg("-a");
-		add_arg(opts->pci_device);
+		add_arg(opts->device);
 	} else {
 		add_arg("--no-pci");
 	}
@@ -111,6 +125,7 @@ static void build_args(const struct og_eal_opts *opts)
 	snprintf(number, sizeof(number), "0@%d", first_cpu());
 	add_arg("--lcores");
 	add_arg(number);
+	add_drivers(opts);
 	if (opts->extra_args)
 		add_blank_separated(opts->extra_args);
 }
@@ -146,6 +161,7 @@ static int init_keeping_affinity(void)
 	int known = pthread_getaffinity_np(self, sizeof(before), &before);
 	int ret = rte_eal_init(args.argc, args.argv);
 
+	og_eal_drivers_hide(false);
 	if (known == 0)
 		pthread_setaffinity_np(self, sizeof(before), &before);
 	return ret;

@@ -19,10 +19,10 @@
 enum { OG_EAL_MEMORY_MIB = 256 };
 
 struct og_eal_opts {
-	bool hugepages;      /* anonymous huge pages instead of ordinary memory */
-	uint32_t memory_mib; /* 0: OG_EAL_MEMORY_MIB, or what is needed with hugepages */
-	const char
-		*pci_device; /* the only device to probe, e.g. "0000:00:02.0,arg=1"; NULL: none */
+	bool hugepages;         /* anonymous huge pages instead of ordinary memory */
+	uint32_t memory_mib;    /* 0: OG_EAL_MEMORY_MIB, or what is needed with hugepages */
+	const char *device;     /* devargs of the only device that will be used; NULL: none. A PCI
+	                       device is probed, a virtual one only gets its driver loaded */
 	const char *extra_args; /* more EAL arguments, separated by blanks; NULL: none */
 };
 

@@ -31,10 +31,19 @@ static const uint8_t arp_head[ARP_OP] = {0, 1, 8, 0, 6, 4}; /* Ethernet, IPv4, t
 
 uint32_t og_inet_sum(uint32_t start, const uint8_t *data, size_t len_bytes)
 {
-	uint64_t sum = start;
+	uint64_t sum = start, words = 0;
 
+	for (; len_bytes >= 32; data += 32, len_bytes -= 32)
+		words += ((uint64_t)og_load_le32(data) + og_load_le32(data + 4)) +
+			 ((uint64_t)og_load_le32(data + 8) + og_load_le32(data + 12)) +
+			 ((uint64_t)og_load_le32(data + 16) + og_load_le32(data + 20)) +
+			 ((uint64_t)og_load_le32(data + 24) + og_load_le32(data + 28));
 	for (; len_bytes >= 4; data += 4, len_bytes -= 4)
-		sum += (uint32_t)og_load_be16(data) + og_load_be16(data + 2);
+		words += og_load_le32(data);
+	/* RFC 1071, 2: in any order of bytes, in words of any width, and swapped once at the end. */
+	while (words > UINT16_MAX)
+		words = (words & UINT16_MAX) + (words >> 16);
+	sum += __builtin_bswap16((uint16_t)words);
 	if (len_bytes >= 2) {
 		sum += og_load_be16(data);
 		data += 2;
@@ -96,10 +105,15 @@ void og_inet_build_arp_request(
 	write_arp(self, frame, ARP_REQUEST, &broadcast, &unknown, ip);
 }
 
+static bool is_us(const struct og_inet *self, const uint8_t ip[4])
+{
+	return memcmp(ip, self->ip, 4) == 0;
+}
+
 /* A unicast address of a single host that is not us. */
 static bool is_foreign_host(const struct og_inet *self, const uint8_t ip[4])
 {
-	return ip[0] != 0 && ip[0] != 127 && ip[0] < 224 && memcmp(ip, self->ip, 4) != 0;
+	return ip[0] != 0 && ip[0] != 127 && ip[0] < 224 && !is_us(self, ip);
 }
 
 static bool is_station(const uint8_t mac[6])
@@ -121,7 +135,13 @@ static void input_arp(
 		drop(out, OG_DROP_BAD_FRAME);
 		return;
 	}
-	if (memcmp(arp + ARP_TPA, self->ip, 4) != 0) {
+	/* Somebody else has our address; its neighbours learn of the conflict from it, not from us. */
+	if (is_us(self, arp + ARP_SPA)) {
+		drop(out, memcmp(arp + ARP_SHA, self->mac.bytes, 6) == 0 ? OG_DROP_NOT_OURS
+									 : OG_DROP_OWN_ADDRESS);
+		return;
+	}
+	if (!is_us(self, arp + ARP_TPA)) {
 		drop(out, OG_DROP_NOT_OURS);
 		return;
 	}
@@ -164,8 +184,12 @@ static bool read_ip(const struct og_inet *self, uint8_t *ip, uint32_t len_bytes,
 		drop(out, OG_DROP_BAD_FRAME);
 		return false;
 	}
-	if (memcmp(ip + IP_DST, self->ip, 4) != 0) {
+	if (!is_us(self, ip + IP_DST)) {
 		drop(out, OG_DROP_NOT_OURS);
+		return false;
+	}
+	if (is_us(self, ip + IP_SRC)) {
+		drop(out, OG_DROP_OWN_ADDRESS);
 		return false;
 	}
 	head_bytes = (ip[0] & 15u) * 4;

@@ -17,6 +17,8 @@
 enum {
 	TX_QUEUE = 512,     /* datagrams that may wait for the port */
 	COMMANDS_PASS = 64, /* commands handled in one pass */
+	NAP_PART = 8,
+	SAMPLE = 16,        /* one pass in so many is timed by phase */
 	STOP_FLUSHES = 100, /* tries to send what is queued at the end, a millisecond apart */
 };
 
@@ -24,20 +26,23 @@ enum {
 #define SPIN_NS (20 * OG_NS_PER_US)
 /* Longest sleep when datagrams wait for room in the port, when the port cannot wake us, and ever. */
 #define SLEEP_TX_NS (200 * OG_NS_PER_US)
-#define SLEEP_POLL_NS (200 * OG_NS_PER_US)
+#define SLEEP_POLL_NS OG_NS_PER_MS
 #define SLEEP_MAX_NS OG_NS_PER_S
 
 struct og_lcore {
 	struct og_lcore_opts opts;
 	struct og_core *core;
 	struct og_tx tx;
+	struct rte_mempool *pool;
 	struct rte_mbuf *reserved; /* lent to the core, or NULL */
 	struct rte_mbuf *tx_queue[TX_QUEUE];
 	uint32_t nb_tx;
 	uint64_t next_tick_ns;
 	uint64_t now_ns;
-	bool tick_soon;       /* the core was refused a buffer: let it try again */
-	bool command_pending; /* `command` was refused by the core */
+	uint32_t passes;
+	uint64_t phase_end_ns[OG_PHASE_COUNT]; /* in the pass that is timed */
+	bool tick_soon;                        /* the core was refused a buffer: let it try again */
+	bool command_pending;                  /* `command` was refused by the core */
 	struct og_msg command;
 	int epoll_fd;
 	bool port_wakes; /* the port has descriptors to wait for */
@@ -85,7 +90,7 @@ static uint8_t *reserve(struct og_tx *tx, uint16_t *cap_bytes)
 		return NULL;
 	}
 	if (!lc->reserved)
-		lc->reserved = rte_pktmbuf_alloc(lc->opts.port->pool);
+		lc->reserved = rte_pktmbuf_alloc(lc->pool);
 	if (!lc->reserved) {
 		lc->tick_soon = true;
 		og_count(&lc->counters.tx_no_mbuf);
@@ -181,26 +186,66 @@ static bool tick(struct og_lcore *lc, bool news)
 	return true;
 }
 
+/* The port has a new pool if its device was away: nothing of the old one may stay here. */
+static void follow_pool(struct og_lcore *lc)
+{
+	struct rte_mempool *pool = __atomic_load_n(&lc->opts.port->pool, __ATOMIC_RELAXED);
+
+	if (pool == lc->pool)
+		return;
+	rte_pktmbuf_free(lc->reserved);
+	lc->reserved = NULL;
+	lc->pool = pool;
+}
+
+static void phase_ends(struct og_lcore *lc, bool timed, enum og_phase phase)
+{
+	if (timed)
+		lc->phase_end_ns[phase] = clock_ns();
+}
+
+static void count_phases(struct og_lcore *lc)
+{
+	uint64_t start_ns = lc->now_ns;
+
+	for (int i = 0; i < OG_PHASE_COUNT; i++) {
+		og_count_add(&lc->counters.phase_ns[i], (lc->phase_end_ns[i] - start_ns) * SAMPLE);
+		start_ns = lc->phase_end_ns[i];
+	}
+}
+
 /* One pass: never blocks, allocates, locks or logs. Returns whether there was anything to do. */
 static bool poll_once(struct og_lcore *lc)
 {
+	const bool timed = lc->passes++ % SAMPLE == 0;
 	bool news = rx(lc) > 0;
 
+	phase_ends(lc, timed, OG_PHASE_RX);
 	news |= commands(lc) > 0;
+	phase_ends(lc, timed, OG_PHASE_COMMANDS);
 	news |= jobs(lc) > 0;
+	phase_ends(lc, timed, OG_PHASE_JOBS);
 	news |= tick(lc, news);
+	phase_ends(lc, timed, OG_PHASE_TICK);
 	news |= flush(lc) > 0;
+	phase_ends(lc, timed, OG_PHASE_TX);
+	if (timed && news)
+		count_phases(lc);
+	follow_pool(lc);
 	return news;
 }
 
-/* How long the core may sleep from now on. */
-static uint64_t sleep_allowed_ns(const struct og_lcore *lc)
+/*
+ * How long the core may sleep from now on. Where the port cannot wake it, it naps for a part of the
+ * time that nothing has come: what follows soon is met soon, and a long silence costs little.
+ */
+static uint64_t sleep_allowed_ns(const struct og_lcore *lc, uint64_t idle_since_ns)
 {
 	uint64_t ns = lc->next_tick_ns > lc->now_ns ? lc->next_tick_ns - lc->now_ns : 0;
 
 	ns = OG_MIN(ns, SLEEP_MAX_NS);
 	if (!lc->port_wakes)
-		ns = OG_MIN(ns, SLEEP_POLL_NS);
+		ns = OG_MIN(ns, OG_MIN((lc->now_ns - idle_since_ns) / NAP_PART, SLEEP_POLL_NS));
 	if (lc->nb_tx > 0 || lc->command_pending || lc->tick_soon)
 		ns = OG_MIN(ns, SLEEP_TX_NS);
 	return ns;
@@ -222,9 +267,9 @@ static void block(const struct og_lcore *lc, uint64_t ns)
 			(int)((ns + OG_NS_PER_MS - 1) / OG_NS_PER_MS));
 }
 
-static void go_to_sleep(struct og_lcore *lc)
+static void go_to_sleep(struct og_lcore *lc, uint64_t idle_since_ns)
 {
-	uint64_t ns = sleep_allowed_ns(lc);
+	uint64_t ns = sleep_allowed_ns(lc, idle_since_ns);
 
 	if (ns == 0)
 		return;
@@ -253,9 +298,10 @@ static void poll_until_stopped(struct og_lcore *lc)
 			idle_since_ns = end_ns;
 		if (lc->opts.poll == OG_POLL_BUSY || end_ns - idle_since_ns < SPIN_NS)
 			continue;
-		go_to_sleep(lc);
+		go_to_sleep(lc, idle_since_ns);
 		lc->now_ns = clock_ns();
 		og_count_add(&lc->counters.sleep_ns, lc->now_ns - end_ns);
+		og_count(&lc->counters.sleeps);
 	}
 }
 
@@ -352,6 +398,7 @@ int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts)
 		return -ENOMEM;
 	memset(lc, 0, sizeof(*lc));
 	lc->opts = *opts;
+	lc->pool = opts->port->pool;
 	lc->tx = (struct og_tx){.reserve = reserve, .commit = commit};
 	ret = open_epoll(lc);
 	if (ret < 0) {

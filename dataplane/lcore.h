@@ -29,6 +29,16 @@ struct og_lcore_opts {
 	enum og_poll poll;
 };
 
+/* What a pass consists of. */
+enum og_phase {
+	OG_PHASE_RX, /* datagrams in, and what the core makes of them */
+	OG_PHASE_COMMANDS,
+	OG_PHASE_JOBS,
+	OG_PHASE_TICK,
+	OG_PHASE_TX,
+	OG_PHASE_COUNT
+};
+
 struct og_lcore_counters {
 	uint64_t rx_packets;
 	uint64_t rx_bytes;
@@ -41,6 +51,8 @@ struct og_lcore_counters {
 	uint64_t busy_ns;  /* in passes that did something */
 	uint64_t idle_ns;  /* in passes that found nothing */
 	uint64_t sleep_ns; /* blocked */
+	uint64_t sleeps;
+	uint64_t phase_ns[OG_PHASE_COUNT]; /* of busy_ns, estimated from one pass in 16 */
 };
 
 int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts) OG_MUST_CHECK;

@@ -16,6 +16,10 @@ const char *og_drop_name(enum og_drop reason)
 		[OG_DROP_FRAGMENT] = "fragment",
 		[OG_DROP_NO_ENDPOINT] = "no_endpoint",
 		[OG_DROP_NO_ROUTE] = "no_route",
+		[OG_DROP_NO_LINK] = "no_link",
+		[OG_DROP_OWN_ADDRESS] = "own_address",
+		[OG_DROP_UNASKED] = "unasked",
+		[OG_DROP_ARP_LIMITED] = "arp_limited",
 	};
 
 	static_assert(OG_ARRAY_LEN(names) == OG_DROP_COUNT, "every reason has its label");

@@ -4,7 +4,8 @@
  * Units:   bytes, ns; endpoints as in base/core.h: 0 the server's address, 1 the client's.
  * Threads: opened and closed by the main thread; start(), the bursts and wait_fds() belong to the
  *          one polling core that runs it. Drop counters: written by that core.
- * Memory:  everything at open. A received mbuf belongs to the caller; a sent one to the port.
+ * Memory:  everything at open. A received mbuf belongs to the caller; a sent one to the port. Who
+ *          keeps an mbuf of its own from pass to pass gives it back when the pool changes.
  */
 #pragma once
 #include "base/addr.h"
@@ -35,6 +36,10 @@ enum og_drop {
 	OG_DROP_FRAGMENT,     /* IPv4 fragments are not reassembled */
 	OG_DROP_NO_ENDPOINT,  /* UDP port that is not open */
 	OG_DROP_NO_ROUTE,     /* neighbour does not answer, or no gateway */
+	OG_DROP_NO_LINK,      /* to send while the device is down or gone */
+	OG_DROP_OWN_ADDRESS,  /* from our own IP address: forged, or somebody else has it too */
+	OG_DROP_UNASKED,      /* ARP reply that nobody asked for */
+	OG_DROP_ARP_LIMITED,  /* our own ARP request, above the limit */
 	OG_DROP_COUNT
 };
 
@@ -50,13 +55,19 @@ struct og_port_ops {
 	void (*local_addr)(const struct og_port *port, uint16_t endpoint, struct og_addr *out);
 	/* Descriptors that are readable while datagrams wait; 0 of them: the core sleeps instead. */
 	uint32_t (*wait_fds)(const struct og_port *port, int fds[OG_PORT_FDS_MAX]);
+	/*
+	 * On the main thread, every half second or so while the core polls: notice what has become
+	 * of the device, say it once, and open it again when it is back. NULL: nothing to look at.
+	 */
+	void (*supervise)(struct og_port *port);
 	void (*close)(struct og_port *port);
 };
 
 struct og_port {
 	const struct og_port_ops *ops;
 	const char *name; /* "io_uring", "recvmmsg", "ethdev" */
-	struct rte_mempool *pool;
+	struct rte_mempool
+		*pool; /* atomic; supervise() may replace it, and frees the old one late */
 	uint16_t nb_endpoints;
 	uint64_t drops[OG_DROP_COUNT];
 };

@@ -11,11 +11,11 @@
 #include "dataplane/port.h"
 
 struct og_port_ethdev_opts {
-	const char *devargs; /* "net_af_packet0,iface=va"; a PCI device must be EAL's pci_device */
-	struct og_addr addr; /* ours; port 0: any of the dynamic ports */
-	uint8_t prefix_bits; /* 0 … 32 */
-	uint8_t gateway[4];  /* 0.0.0.0: none */
-	uint16_t mtu;        /* of IP; 0: what the device has */
+	const char *devargs;   /* "net_af_packet0,iface=va"; must be EAL's device */
+	struct og_addr addr;   /* ours; port 0: any of the dynamic ports */
+	uint8_t prefix_bits;   /* 0 … 32 */
+	uint8_t gateway[4];    /* 0.0.0.0: none */
+	uint16_t mtu;          /* of IP; 0: what the device has */
 	uint16_t nb_endpoints; /* 2: a client's port too */
 };
 

@@ -29,7 +29,7 @@ struct worker {
 	alignas(ALIGN) struct og_doorbell doorbell;
 };
 
-/* A first-in first-out list of slots, chained through next[]. */
+/* A list of slots, the oldest at its head, chained through next[] and prev[]. */
 struct queue {
 	uint32_t head;
 	uint32_t tail;
@@ -38,7 +38,7 @@ struct queue {
 struct og_workers {
 	struct og_jobs face;
 	struct og_job *jobs;
-	uint32_t *next;
+	uint32_t *next, *prev;
 	uint32_t nb_jobs;
 	uint32_t nb_workers;
 	uint32_t share;       /* slots one source may hold */
@@ -55,6 +55,7 @@ struct og_workers {
 static void queue_push(struct og_workers *w, struct queue *q, uint32_t slot)
 {
 	w->next[slot] = NONE;
+	w->prev[slot] = q->tail;
 	if (q->head == NONE)
 		q->head = slot;
 	else
@@ -62,12 +63,31 @@ static void queue_push(struct og_workers *w, struct queue *q, uint32_t slot)
 	q->tail = slot;
 }
 
-static uint32_t queue_pop(struct og_workers *w, struct queue *q)
+static uint32_t pop_oldest(struct og_workers *w, struct queue *q)
 {
 	uint32_t slot = q->head;
 
-	if (slot != NONE)
-		q->head = w->next[slot];
+	if (slot == NONE)
+		return NONE;
+	q->head = w->next[slot];
+	if (q->head == NONE)
+		q->tail = NONE;
+	else
+		w->prev[q->head] = NONE;
+	return slot;
+}
+
+static uint32_t pop_newest(struct og_workers *w, struct queue *q)
+{
+	uint32_t slot = q->tail;
+
+	if (slot == NONE)
+		return NONE;
+	q->tail = w->prev[slot];
+	if (q->tail == NONE)
+		q->head = NONE;
+	else
+		w->next[q->tail] = NONE;
 	return slot;
 }
 
@@ -76,21 +96,38 @@ static uint32_t source_of(const struct og_job *job)
 	return job->source_hash % OG_WORKER_SOURCES;
 }
 
-/* The next waiting job, one of each source in turn. */
+static uint32_t take_waiting(struct og_workers *w, uint32_t source, bool newest)
+{
+	struct queue *q = &w->waiting[source];
+	uint32_t slot = newest ? pop_newest(w, q) : pop_oldest(w, q);
+
+	if (q->head == NONE)
+		w->nonempty &= ~(1ull << source);
+	og_count_add(&w->counters.waiting, (uint64_t)-1);
+	return slot;
+}
+
+/* Hand a job back without running it. It holds its slot until then, but not its source's share. */
+static void refuse(struct og_workers *w, uint32_t slot)
+{
+	w->jobs[slot].result = -EAGAIN;
+	queue_push(w, &w->refused, slot);
+}
+
+/*
+ * The next waiting job: one of each source in turn, and of a source the newest. Who has waited long
+ * has given up, or asks again: to serve the oldest first would be to serve everybody too late.
+ */
 static uint32_t next_waiting(struct og_workers *w)
 {
 	uint64_t from_turn = w->nonempty & (UINT64_MAX << w->turn);
-	uint32_t source, slot;
+	uint32_t source;
 
 	if (w->nonempty == 0)
 		return NONE;
 	source = (uint32_t)__builtin_ctzll(from_turn != 0 ? from_turn : w->nonempty);
-	slot = queue_pop(w, &w->waiting[source]);
-	if (w->waiting[source].head == NONE)
-		w->nonempty &= ~(1ull << source);
 	w->turn = (source + 1) % OG_WORKER_SOURCES;
-	og_count_add(&w->counters.waiting, (uint64_t)-1);
-	return slot;
+	return take_waiting(w, source, true);
 }
 
 static struct worker *least_busy(struct og_workers *w)
@@ -116,12 +153,29 @@ static void deal(struct og_workers *w)
 	}
 }
 
+/* All slots are taken: the oldest job that waits of the source with most gives way. */
+static void make_room(struct og_workers *w)
+{
+	uint32_t most = NONE;
+
+	for (uint32_t s = 0; s < OG_WORKER_SOURCES; s++)
+		if (w->waiting[s].head != NONE && (most == NONE || w->held[s] > w->held[most]))
+			most = s;
+	if (most == NONE)
+		return;
+	w->held[most]--;
+	refuse(w, take_waiting(w, most, false));
+}
+
 static struct og_job *begin(struct og_jobs *jobs)
 {
 	struct og_workers *w = OG_CONTAINER_OF(jobs, struct og_workers, face);
 
 	if (w->idle.head == NONE) {
 		og_count(&w->counters.no_slot);
+		/* For whoever comes next: a job is handed back only by og_workers_poll(). */
+		if (w->refused.head == NONE)
+			make_room(w);
 		return NULL;
 	}
 	return &w->jobs[w->idle.head];
@@ -131,15 +185,19 @@ static void post(struct og_jobs *jobs, struct og_job *job)
 {
 	struct og_workers *w = OG_CONTAINER_OF(jobs, struct og_workers, face);
 	uint32_t source = source_of(job);
-	uint32_t slot = queue_pop(w, &w->idle);
+	uint32_t slot = pop_oldest(w, &w->idle);
 
 	OG_DASSERT(job == &w->jobs[slot] && job->run);
 	og_count(&w->counters.posted);
-	if (w->held[source]++ >= w->share) {
-		job->result = -EAGAIN;
-		queue_push(w, &w->refused, slot);
-		return;
+	if (w->held[source] >= w->share) {
+		if (w->waiting[source].head == NONE) {
+			refuse(w, slot);
+			return;
+		}
+		w->held[source]--;
+		refuse(w, take_waiting(w, source, false));
 	}
+	w->held[source]++;
 	queue_push(w, &w->waiting[source], slot);
 	w->nonempty |= 1ull << source;
 	og_count(&w->counters.waiting);
@@ -151,7 +209,6 @@ static void hand_back(
 {
 	struct og_job *job = &w->jobs[slot];
 
-	w->held[source_of(job)]--;
 	done(arg, job);
 	explicit_bzero(job, sizeof(*job));
 	queue_push(w, &w->idle, slot);
@@ -165,8 +222,10 @@ static uint32_t collect(struct og_workers *w, struct worker *from,
 		from->done, slots, sizeof(slots[0]), DEALT_MAX, NULL);
 
 	from->dealt -= n;
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		w->held[source_of(&w->jobs[slots[i]])]--;
 		hand_back(w, slots[i], done, arg);
+	}
 	og_count_add(&w->counters.done, n);
 	return n;
 }
@@ -180,8 +239,8 @@ uint32_t og_workers_poll(
 	for (uint32_t i = 0; i < w->nb_workers; i++)
 		n += collect(w, &w->workers[i], done, arg);
 	/* What done() posts and loses is handed back next time. */
-	w->refused.head = NONE;
-	while ((slot = queue_pop(w, &refused)) != NONE) {
+	w->refused.head = w->refused.tail = NONE;
+	while ((slot = pop_oldest(w, &refused)) != NONE) {
 		hand_back(w, slot, done, arg);
 		og_count(&w->counters.shed);
 		n++;
@@ -282,9 +341,10 @@ static int create_jobs(struct og_workers *w, uint32_t nb_jobs)
 {
 	size_t bytes = nb_jobs * sizeof(struct og_job);
 
-	w->next = calloc(nb_jobs, sizeof(*w->next));
+	w->next = calloc(2 * nb_jobs, sizeof(*w->next));
 	if (!w->next)
 		return -ENOMEM;
+	w->prev = w->next + nb_jobs;
 	w->jobs = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (w->jobs == MAP_FAILED) {
 		free(w->next);
@@ -294,9 +354,9 @@ static int create_jobs(struct og_workers *w, uint32_t nb_jobs)
 	(void)madvise(w->jobs, bytes, MADV_DONTDUMP);
 	w->nb_jobs = nb_jobs;
 	w->share = nb_jobs / OG_WORKER_SHARE;
-	w->idle.head = w->refused.head = NONE;
+	w->idle = w->refused = (struct queue){NONE, NONE};
 	for (uint32_t s = 0; s < OG_WORKER_SOURCES; s++)
-		w->waiting[s].head = NONE;
+		w->waiting[s] = (struct queue){NONE, NONE};
 	for (uint32_t slot = 0; slot < nb_jobs; slot++)
 		queue_push(w, &w->idle, slot);
 	return 0;

@@ -2,8 +2,9 @@
  * worker.h: crypto workers: threads that do the slow jobs of one polling core.
  *
  * The core queues jobs by the address that caused them and deals them to the workers in turn, so
- * that a source with many jobs waits behind itself. A source that holds its share of all slots gets
- * no more: such a job is not run and comes back with result -EAGAIN.
+ * that a source with many jobs waits behind itself; of one source the newest goes first. When a source
+ * holds its share of all slots, or all are taken, the oldest job that waits gives way: it is not run
+ * and comes back with result -EAGAIN.
  *
  * Units:   jobs.
  * Threads: one polling core calls everything but create and destroy, which run while it does not.

@@ -33,7 +33,8 @@ struct seen {
 	struct og_addr addr;
 	uint8_t state;
 	uint8_t nb_referrers;
-	bool slow;
+	bool slow;   /* a second of silence */
+	bool silent; /* two */
 	uint16_t hash_next;
 	uint16_t referrers[REFERRERS_MAX];
 	uint64_t rank; /* lowest is asked first: place among the seeds, then distance */
@@ -61,6 +62,7 @@ struct og_dht_query {
 	bool due; /* wants the next tick */
 	uint32_t in_flight;
 	uint32_t slow;
+	uint32_t silent; /* of the slow ones */
 	uint32_t successes;
 	uint32_t errors;
 
@@ -350,8 +352,12 @@ static void on_slow(void *ctx, uint64_t tag, uint64_t now_ns)
 {
 	struct og_dht_query *q = ctx;
 
-	asked(q, tag)->slow = true;
-	q->slow++;
+	struct seen *s = asked(q, tag);
+
+	q->slow += !s->slow;
+	q->silent += s->slow && !s->silent;
+	s->silent = s->slow;
+	s->slow = true;
 	if (q->state == QUERY_RUNNING)
 		advance(q, now_ns);
 }
@@ -390,7 +396,9 @@ static void on_end(void *ctx, uint64_t tag, const struct og_dht_reply *r, uint64
 	q->in_flight--;
 	if (s->slow)
 		q->slow--;
-	s->slow = false;
+	if (s->silent)
+		q->silent--;
+	s->slow = s->silent = false;
 	s->state = SEEN_ANSWERED;
 	if (r->status == -ETIMEDOUT)
 		went_down(q, s, now_ns);
@@ -457,11 +465,16 @@ static void ask_more(struct og_dht_query *q, uint64_t now_ns)
 		q->slowdown = true;
 }
 
-/* dht.md 6.2, step 6 */
+/*
+ * dht.md 6.2, step 6. In a network of less than K nodes a dead one would hold every query, and with it a
+ * start, for all its repeats: after two seconds it is not waited for any more.
+ */
 static bool is_over(const struct og_dht_query *q)
 {
-	return q->nb_pending == 0 &&
-	       (q->in_flight == 0 || (q->slow == q->in_flight && q->nb_closest == OG_DHT_K));
+	if (q->nb_pending > 0)
+		return false;
+	return q->in_flight == 0 || (q->slow == q->in_flight && q->nb_closest == OG_DHT_K) ||
+	       (q->silent == q->in_flight && q->nb_closest > 0);
 }
 
 static void advance(struct og_dht_query *q, uint64_t now_ns)
@@ -509,7 +522,7 @@ static void reset(struct og_dht_query *q, const struct og_dht_query_opts *opts)
 			 : opts->concurrency ? opts->concurrency
 					     : CONCURRENCY;
 	q->from_table = q->slowdown = q->due = false;
-	q->in_flight = q->slow = q->successes = q->errors = 0;
+	q->in_flight = q->slow = q->silent = q->successes = q->errors = 0;
 	q->nb_closest = q->nb_seen = q->nb_pending = 0;
 	memset(q->hash, 0xff, sizeof(q->hash));
 }

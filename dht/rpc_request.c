@@ -412,7 +412,7 @@ static void repeat(struct og_dht_rpc *rpc, uint32_t idx, uint64_t now_ns)
 	og_count(&rpc->count.repeats_out);
 	list_remove(&rpc->req, &rpc->req.sent, idx);
 	send_slot(rpc, idx, now_ns);
-	if (s->sends_done == 2 && s->slow)
+	if (s->sends_done >= 2 && s->sends_done <= 3 && s->slow)
 		s->slow(s->ctx, s->tag, now_ns);
 }
 

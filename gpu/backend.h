@@ -38,6 +38,8 @@ struct og_backend_opts {
 	uint32_t nb_pages;
 	uint32_t rows_max; /* in one batch */
 	uint32_t nb_threads;
+	uint32_t
+		context; /* what sequences may reach: decides between a rope's two sets of factors */
 };
 
 struct og_backend;

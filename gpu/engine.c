@@ -25,7 +25,7 @@ OG_PRINTF(3, 4) static int refuse(struct og_engine *e, int ret, const char *fmt,
 
 bool og_sequence_is_ready(const struct og_sequence *s)
 {
-	return !s->is_finished && s->text.ready_bytes == 0;
+	return !s->is_finished && s->text.ready_bytes == 0 && s->nb_logprobs == 0;
 }
 
 void og_sequence_finish(struct og_sequence *s, enum og_infer_finish finish)
@@ -79,11 +79,36 @@ void og_sequence_fail(struct og_engine *e, struct og_sequence *s, int error, con
 	og_count(&e->stats.failed_total);
 }
 
+/* They need no credits: each token has its own, and what follows it does. False: no room. */
+static bool deliver_logprobs(struct og_engine *e, struct og_sequence *s)
+{
+	for (; s->nb_logprobs_sent < s->nb_logprobs; s->nb_logprobs_sent++) {
+		const struct og_sampler_item *item = &s->logprobs[s->nb_logprobs_sent];
+		struct og_text bytes = og_tokenizer_bytes(e->tokenizer, item->id);
+		struct og_infer_event *event = og_event_queue_push(&e->events);
+
+		if (!event)
+			return false;
+		event->id = s->req->id;
+		event->type = OG_INFER_LOGPROB;
+		event->completion_tokens = s->nb_sampled;
+		event->rank = (uint8_t)s->nb_logprobs_sent;
+		event->token = item->id;
+		event->logprob = item->logit;
+		event->text_bytes = (uint16_t)OG_MIN(bytes.len_bytes, sizeof(event->text));
+		memcpy(event->text, bytes.data, event->text_bytes);
+	}
+	s->nb_logprobs = s->nb_logprobs_sent = 0;
+	return true;
+}
+
 /* Send what text there is credit and room for; then, if that was all, end. */
 static bool deliver(struct og_engine *e, struct og_sequence *s)
 {
-	bool worked = false;
+	bool worked = s->nb_logprobs > 0;
 
+	if (!deliver_logprobs(e, s))
+		return false;
 	while (s->text.ready_bytes > 0 && s->credits > 0) {
 		struct og_infer_event *event = og_event_queue_push(&e->events);
 
@@ -224,11 +249,22 @@ static void start_sequence(struct og_engine *e, struct og_sequence *s)
 	s->sampled_max = params->max_tokens > 0 ? OG_MIN(params->max_tokens, room) : room;
 	s->order = e->nb_submitted++;
 	s->nb_cached = s->nb_sampled = s->echo_at = s->nb_rows = s->idle_passes = 0;
+	s->nb_logprobs = s->nb_logprobs_sent = 0;
 	s->credits = s->req->credits;
 	s->is_finished = false;
 	og_text_out_init(&s->text, params);
 	og_sequence_move(e, s, OG_SEQUENCE_QUEUED);
 	og_count(&e->stats.requests_total);
+}
+
+/* Whoever made the request checked its ranges; this only keeps the arrays within bounds. */
+static bool is_well_formed(const struct og_infer_request *req)
+{
+	const struct og_infer_params *p = &req->params;
+
+	return req->nb_messages > 0 && p->nb_stop <= OG_INFER_STOP_MAX &&
+	       p->nb_stop_tokens <= OG_INFER_STOP_TOKENS_MAX &&
+	       p->nb_biases <= OG_INFER_BIASES_MAX && p->top_logprobs <= OG_INFER_TOP_LOGPROBS_MAX;
 }
 
 int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
@@ -242,7 +278,7 @@ int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
 		return refuse(e, -EBUSY, "the queue is full");
 	if (find(e, req->id))
 		return refuse(e, -EEXIST, "a request with this id is outstanding");
-	if (req->params.nb_stop > OG_INFER_STOP_MAX || req->nb_messages == 0)
+	if (!is_well_formed(req))
 		return refuse(e, -EINVAL, "the request is malformed");
 	s->req = req;
 	ret = check_prompt(e, s, encode_prompt(e, s));
@@ -367,6 +403,7 @@ static int start_backend(
 		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = opts->threads ? opts->threads : count_processors(),
+		.context = e->context,
 	};
 	size_t vocab = e->model->hp.vocab;
 	int ret = og_cpu_backend_create(&e->backend, &b, NULL);
@@ -374,8 +411,9 @@ static int start_backend(
 	if (ret == 0) {
 		e->rows = calloc(b.rows_max, sizeof(*e->rows));
 		e->logits = malloc(e->nb_slots * vocab * sizeof(*e->logits));
+		e->adjusted = malloc(vocab * sizeof(*e->adjusted));
 		e->sampler_scratch = malloc(vocab * sizeof(*e->sampler_scratch));
-		if (!e->rows || !e->logits || !e->sampler_scratch)
+		if (!e->rows || !e->logits || !e->adjusted || !e->sampler_scratch)
 			ret = -ENOMEM;
 	}
 	if (ret < 0)
@@ -394,15 +432,24 @@ static int load_model(
 	ret = og_model_open(&e->model, opts->path, NULL, opts->progress, err, err_bytes);
 	if (ret < 0)
 		return ret;
-	ret = og_tokenizer_create(&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
+	if (e->model->is_folder)
+		ret = og_tokenizer_open(&e->tokenizer, opts->path, err, err_bytes);
+	else
+		ret = og_tokenizer_create(
+			&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
 	if (ret < 0)
 		return ret;
+	for (uint32_t i = 0; i < e->model->generation.nb_eos; i++)
+		og_tokenizer_mark_end(e->tokenizer, e->model->generation.eos[i]);
 	if (og_tokenizer_fit(e->tokenizer, e->model->hp.vocab) < 0) {
 		snprintf(err, err_bytes, "%s: %u tokens but %u embeddings", opts->path,
 			og_tokenizer_vocab(e->tokenizer), e->model->hp.vocab);
 		return -EBADMSG;
 	}
-	og_chat_init_gguf(&e->chat, opts->path, &e->model->gguf);
+	if (e->model->is_folder)
+		og_chat_init_folder(&e->chat, opts->path);
+	else
+		og_chat_init_gguf(&e->chat, opts->path, &e->model->gguf);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	e->stats.weight_bytes = e->model->weight_bytes;
 	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
@@ -502,6 +549,7 @@ void og_engine_destroy(struct og_engine *e)
 	og_kv_swap_fini(&e->swap);
 	free(e->rows);
 	free(e->logits);
+	free(e->adjusted);
 	free(e->sampler_scratch);
 	if (e->backend)
 		e->backend->ops->destroy(e->backend);

@@ -33,9 +33,10 @@ enum {
 };
 
 struct og_engine_opts {
-	const char *path; /* of a GGUF file */
+	const char *path; /* of a GGUF file, or of a folder as Hugging Face publishes it */
 	const char *name; /* NULL: the file's, without folder and .gguf */
 	enum og_engine_backend backend;
+	uint32_t device;          /* number of the GPU; of no meaning to the CPU */
 	uint32_t context;         /* tokens per sequence; 0: default. At most what the model has */
 	uint32_t max_batch;       /* sequences at once; 0: default */
 	uint32_t queue;           /* requests waiting beyond those; 0: default */

@@ -51,6 +51,10 @@ struct og_sequence {
 	bool is_finished; /* nothing more is computed; text may remain to be sent */
 	uint8_t finish;   /* enum og_infer_finish */
 	struct og_text_out text;
+	/* Log probabilities of the last token, to be sent before its text. */
+	struct og_sampler_item logprobs[1 + OG_INFER_TOP_LOGPROBS_MAX];
+	uint32_t nb_logprobs;
+	uint32_t nb_logprobs_sent;
 	/* Of the step in progress. */
 	uint32_t nb_rows;
 	bool samples;
@@ -86,6 +90,7 @@ struct og_engine {
 
 	struct og_row *rows; /* of the batch */
 	float *logits;
+	float *adjusted; /* logits of one row under its request's penalties */
 	struct og_sampler_item *sampler_scratch;
 	struct og_engine_stats stats;
 };
@@ -114,7 +119,7 @@ void og_sequence_share_prefix(struct og_engine *e, struct og_sequence *s);
 bool og_engine_step_model(struct og_engine *e);
 bool og_engine_step_echo(struct og_engine *e);
 
-/* May this sequence be worked on: its text has left and it is not over. */
+/* May this sequence be worked on: what it has to say has left and it is not over. */
 bool og_sequence_is_ready(const struct og_sequence *s);
 void og_sequence_finish(struct og_sequence *s, enum og_infer_finish finish);
 /* Ends it with an ERROR event. */

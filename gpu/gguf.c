@@ -18,15 +18,16 @@ struct parse {
 	size_t err_bytes;
 };
 
-static const struct {
-	const char *name;
-	uint32_t values;
-	uint32_t bytes;
-} dtypes[OG_DTYPES] = {
-	[OG_F32] = {"F32", 1, 4},
-	[OG_F16] = {"F16", 1, 2},
-	[OG_Q8_0] = {"Q8_0", OG_Q8_0_VALUES, OG_Q8_0_BYTES},
-	[OG_BF16] = {"BF16", 1, 2},
+/* Numbers of the element types that can be computed with. */
+static const uint32_t type_numbers[OG_DTYPES] = {
+	[OG_F32] = 0,
+	[OG_F16] = 1,
+	[OG_Q4_0] = 2,
+	[OG_Q8_0] = 8,
+	[OG_Q4_K] = 12,
+	[OG_Q5_K] = 13,
+	[OG_Q6_K] = 14,
+	[OG_BF16] = 30,
 };
 
 /* The widths of fixed-size values; 0 for strings and arrays. */
@@ -50,16 +51,6 @@ enum {
 	TENSOR_MIN_BYTES = 8 + 4 + 8 + 4 + 8, /* empty name, count, one dim, type, offset */
 	DEFAULT_ALIGNMENT = 32,
 };
-
-uint64_t og_dtype_bytes(enum og_dtype type, uint64_t n)
-{
-	return n / dtypes[type].values * dtypes[type].bytes;
-}
-
-const char *og_dtype_name(enum og_dtype type)
-{
-	return dtypes[type].name;
-}
 
 OG_PRINTF(2, 3) static int bad(struct parse *p, const char *fmt, ...)
 {
@@ -86,22 +77,6 @@ static int cut_short(struct parse *p, const char *what)
 static uint64_t file_left(const struct parse *p)
 {
 	return p->file_bytes - (uint64_t)(p->in.p - p->start);
-}
-
-/* Keys and names come from the file: at most 64 bytes of them, and only printable ones, are shown. */
-struct shown {
-	char text[OG_GGUF_NAME_MAX_BYTES + 1];
-};
-
-static struct shown show(struct og_text t)
-{
-	struct shown s;
-	uint32_t n = OG_MIN(t.len_bytes, (uint32_t)OG_GGUF_NAME_MAX_BYTES);
-
-	for (uint32_t i = 0; i < n; i++)
-		s.text[i] = t.data[i] >= ' ' && t.data[i] <= '~' ? t.data[i] : '?';
-	s.text[n] = '\0';
-	return s;
 }
 
 static int read_string(struct parse *p, const char *what, uint64_t max_bytes, struct og_text *out)
@@ -144,14 +119,14 @@ static int read_items(struct parse *p, const struct og_gguf_kv *kv, enum og_gguf
 		return read_strings(p, kv->count);
 	bytes = kv->count * kind_bytes[kind]; /* count <= OG_GGUF_ARRAY_MAX */
 	if (bytes > file_left(p))
-		return bad(p, "the file ends inside the value of %s", show(kv->key).text);
+		return bad(p, "the file ends inside the value of %s", og_show(kv->key).text);
 	if (!og_read_bytes(&p->in, bytes))
 		return cut_short(p, "a value");
 	if (kind == OG_GGUF_BOOL)
 		for (uint64_t i = 0; i < kv->count; i++)
 			if (p->in.p[-1 - (ptrdiff_t)i] > 1)
 				return bad(p, "%s is a boolean that is neither 0 nor 1",
-					show(kv->key).text);
+					og_show(kv->key).text);
 	return 0;
 }
 
@@ -164,11 +139,11 @@ static int read_array_head(struct parse *p, struct og_gguf_kv *kv)
 	if (!og_reader_ok(&p->in))
 		return cut_short(p, "an array");
 	if (kind >= OG_GGUF_KINDS || kind == OG_GGUF_ARRAY)
-		return bad(p, "%s is an array of unknown type %u", show(kv->key).text, kind);
+		return bad(p, "%s is an array of unknown type %u", og_show(kv->key).text, kind);
 	kv->item_kind = (enum og_gguf_kind)kind;
 	item_bytes = kind == OG_GGUF_STRING ? STRING_MIN_BYTES : kind_bytes[kind];
 	if (kv->count > OG_GGUF_ARRAY_MAX || kv->count * item_bytes > file_left(p))
-		return bad(p, "%s claims %" PRIu64 " items", show(kv->key).text, kv->count);
+		return bad(p, "%s claims %" PRIu64 " items", og_show(kv->key).text, kv->count);
 	return 0;
 }
 
@@ -185,7 +160,7 @@ static int read_kv(struct parse *p, struct og_gguf_kv *kv)
 	if (kv->key.len_bytes == 0)
 		return bad(p, "a key is empty");
 	if (kind >= OG_GGUF_KINDS)
-		return bad(p, "%s has unknown type %u", show(kv->key).text, kind);
+		return bad(p, "%s has unknown type %u", og_show(kv->key).text, kind);
 	kv->kind = kv->item_kind = (enum og_gguf_kind)kind;
 	kv->count = 1;
 	if (kind == OG_GGUF_ARRAY) {
@@ -199,16 +174,16 @@ static int read_kv(struct parse *p, struct og_gguf_kv *kv)
 	return ret;
 }
 
-static int read_dims(struct parse *p, struct og_gguf_tensor *t, const char *name)
+static int read_dims(struct parse *p, struct og_tensor *t, const char *name)
 {
 	uint64_t values = 1;
 
 	t->nb_dims = og_read_le32(&p->in);
 	if (!og_reader_ok(&p->in))
 		return cut_short(p, "the tensor table");
-	if (t->nb_dims == 0 || t->nb_dims > OG_GGUF_DIMS_MAX)
+	if (t->nb_dims == 0 || t->nb_dims > OG_TENSOR_DIMS_MAX)
 		return bad(p, "tensor %s has %u dimensions", name, t->nb_dims);
-	for (uint32_t i = 0; i < OG_GGUF_DIMS_MAX; i++) {
+	for (uint32_t i = 0; i < OG_TENSOR_DIMS_MAX; i++) {
 		t->dims[i] = i < t->nb_dims ? og_read_le64(&p->in) : 1;
 		if (!og_reader_ok(&p->in))
 			return cut_short(p, "the tensor table");
@@ -221,33 +196,40 @@ static int read_dims(struct parse *p, struct og_gguf_tensor *t, const char *name
 }
 
 /* Rows are whole blocks, and the size in bytes fits the file. */
-static int check_size(struct parse *p, struct og_gguf_tensor *t, uint32_t type, const char *name)
+static int check_size(struct parse *p, struct og_tensor *t, uint32_t type, const char *name)
 {
 	uint64_t values = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+	uint32_t i = 0, block;
 
-	if (type != OG_F32 && type != OG_F16 && type != 8 && type != 30)
-		return bad(p, "tensor %s has type %u; F32, F16, BF16 and Q8_0 are supported", name,
-			type);
-	t->type = type == 8 ? OG_Q8_0 : type == 30 ? OG_BF16 : (enum og_dtype)type;
-	if (t->dims[0] % dtypes[t->type].values != 0)
+	while (i < OG_DTYPES && type_numbers[i] != type)
+		i++;
+	if (i == OG_DTYPES)
+		return bad(p,
+			"tensor %s has type %u; F32, F16, BF16, Q8_0, Q4_0, Q4_K, Q5_K and Q6_K "
+			"are "
+			"supported",
+			name, type);
+	t->type = (enum og_dtype)i;
+	block = og_dtype_values(t->type);
+	if (t->dims[0] % block != 0)
 		return bad(p, "tensor %s: rows of %" PRIu64 " values are not whole %s blocks", name,
-			t->dims[0], dtypes[t->type].name);
+			t->dims[0], og_dtype_name(t->type));
 	if (__builtin_mul_overflow(
-		    values / dtypes[t->type].values, dtypes[t->type].bytes, &t->size_bytes) ||
+		    values / block, og_dtype_bytes(t->type, block), &t->size_bytes) ||
 		t->size_bytes > p->file_bytes)
 		return bad(p, "tensor %s is larger than the file", name);
 	return 0;
 }
 
-static int read_tensor(struct parse *p, struct og_gguf_tensor *t, uint64_t alignment)
+static int read_tensor(struct parse *p, struct og_tensor *t, uint64_t alignment)
 {
-	struct shown name;
+	struct og_shown name;
 	uint32_t type;
 	int ret = read_string(p, "a tensor's name", OG_GGUF_NAME_MAX_BYTES, &t->name);
 
 	if (ret < 0)
 		return ret;
-	name = show(t->name);
+	name = og_show(t->name);
 	ret = read_dims(p, t, name.text);
 	if (ret < 0)
 		return ret;
@@ -261,29 +243,15 @@ static int read_tensor(struct parse *p, struct og_gguf_tensor *t, uint64_t align
 	return check_size(p, t, type, name.text);
 }
 
-static int compare_text(struct og_text a, struct og_text b)
-{
-	uint32_t n = OG_MIN(a.len_bytes, b.len_bytes);
-	int c = n > 0 ? memcmp(a.data, b.data, n) : 0;
-
-	return c != 0 ? c : (a.len_bytes > b.len_bytes) - (a.len_bytes < b.len_bytes);
-}
-
 static int compare_keys(const void *a, const void *b)
 {
-	return compare_text(
+	return og_text_compare(
 		((const struct og_gguf_kv *)a)->key, ((const struct og_gguf_kv *)b)->key);
-}
-
-static int compare_names(const void *a, const void *b)
-{
-	return compare_text(
-		((const struct og_gguf_tensor *)a)->name, ((const struct og_gguf_tensor *)b)->name);
 }
 
 static int compare_offsets(const void *a, const void *b)
 {
-	const struct og_gguf_tensor *x = a, *y = b;
+	const struct og_tensor *x = a, *y = b;
 
 	return (x->offset > y->offset) - (x->offset < y->offset);
 }
@@ -303,7 +271,7 @@ static int read_metadata(struct parse *p, struct og_gguf *g)
 	qsort(g->kvs, g->nb_kvs, sizeof(*g->kvs), compare_keys);
 	for (uint32_t i = 1; i < g->nb_kvs; i++)
 		if (compare_keys(&g->kvs[i - 1], &g->kvs[i]) == 0)
-			return bad(p, "key %s occurs twice", show(g->kvs[i].key).text);
+			return bad(p, "key %s occurs twice", og_show(g->kvs[i].key).text);
 	return 0;
 }
 
@@ -340,10 +308,10 @@ static int read_tensors(struct parse *p, struct og_gguf *g, uint64_t alignment)
 /* Sorted for og_gguf_find_tensor(), and to see duplicates. */
 static int index_tensors(struct parse *p, struct og_gguf *g)
 {
-	qsort(g->tensors, g->nb_tensors, sizeof(*g->tensors), compare_names);
+	qsort(g->tensors, g->nb_tensors, sizeof(*g->tensors), og_tensor_compare);
 	for (uint32_t i = 1; i < g->nb_tensors; i++)
-		if (compare_names(&g->tensors[i - 1], &g->tensors[i]) == 0)
-			return bad(p, "tensor %s occurs twice", show(g->tensors[i].name).text);
+		if (og_tensor_compare(&g->tensors[i - 1], &g->tensors[i]) == 0)
+			return bad(p, "tensor %s occurs twice", og_show(g->tensors[i].name).text);
 	return 0;
 }
 
@@ -357,14 +325,14 @@ static int place_tensors(struct parse *p, struct og_gguf *g, uint64_t alignment)
 	end = g->data_offset;
 	qsort(g->tensors, g->nb_tensors, sizeof(*g->tensors), compare_offsets);
 	for (uint32_t i = 0; i < g->nb_tensors; i++) {
-		struct og_gguf_tensor *t = &g->tensors[i];
+		struct og_tensor *t = &g->tensors[i];
 
 		if (__builtin_add_overflow(t->offset, g->data_offset, &t->offset) ||
 			t->offset > p->file_bytes || t->size_bytes > p->file_bytes - t->offset)
-			return bad(
-				p, "tensor %s lies beyond the end of the file", show(t->name).text);
+			return bad(p, "tensor %s lies beyond the end of the file",
+				og_show(t->name).text);
 		if (t->offset < end)
-			return bad(p, "tensor %s overlaps another", show(t->name).text);
+			return bad(p, "tensor %s overlaps another", og_show(t->name).text);
 		end = t->offset + t->size_bytes;
 	}
 	g->data_end = end;
@@ -445,13 +413,6 @@ const struct og_gguf_kv *og_gguf_find(const struct og_gguf *g, const char *key)
 	const struct og_gguf_kv wanted = {.key = {key, (uint32_t)strlen(key)}};
 
 	return bsearch(&wanted, g->kvs, g->nb_kvs, sizeof(*g->kvs), compare_keys);
-}
-
-const struct og_gguf_tensor *og_gguf_find_tensor(const struct og_gguf *g, const char *name)
-{
-	const struct og_gguf_tensor wanted = {.name = {name, (uint32_t)strlen(name)}};
-
-	return bsearch(&wanted, g->tensors, g->nb_tensors, sizeof(*g->tensors), compare_names);
 }
 
 /* Widens any integer kind; negative numbers do not fit. */

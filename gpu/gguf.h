@@ -13,10 +13,9 @@
  */
 #pragma once
 #include "base/bytes.h"
-#include "gpu/text.h"
+#include "gpu/tensor.h"
 
 enum {
-	OG_GGUF_DIMS_MAX = 4,
 	OG_GGUF_NAME_MAX_BYTES = 64,
 	OG_GGUF_STRING_MAX_BYTES = 64 * 1024,
 	OG_GGUF_KV_MAX = 64 * 1024,
@@ -44,11 +43,6 @@ enum og_gguf_kind {
 	OG_GGUF_KINDS,
 };
 
-/* Element types of tensors that the engine computes with. */
-enum og_dtype { OG_F32, OG_F16, OG_Q8_0, OG_BF16, OG_DTYPES };
-
-enum { OG_Q8_0_VALUES = 32, OG_Q8_0_BYTES = 34 }; /* an fp16 scale, then 32 signed bytes */
-
 struct og_gguf_kv {
 	struct og_text key;
 	enum og_gguf_kind kind;
@@ -58,22 +52,13 @@ struct og_gguf_kv {
 	uint64_t value_bytes;
 };
 
-struct og_gguf_tensor {
-	struct og_text name;
-	enum og_dtype type;
-	uint32_t nb_dims;
-	uint64_t dims[OG_GGUF_DIMS_MAX]; /* 1 beyond nb_dims */
-	uint64_t offset;                 /* in the file */
-	uint64_t size_bytes;
-};
-
 struct og_gguf {
 	uint32_t nb_kvs;
 	uint32_t nb_tensors;
 	uint64_t data_offset; /* in the file: where tensor data starts */
 	uint64_t data_end;    /* in the file: one past the last byte of any tensor */
 	struct og_gguf_kv *kvs;
-	struct og_gguf_tensor *tensors; /* in order of their names */
+	struct og_tensor *tensors; /* in order of their names */
 };
 
 /*
@@ -87,7 +72,6 @@ void og_gguf_fini(struct og_gguf *g);
 
 /* NULL if absent. */
 const struct og_gguf_kv *og_gguf_find(const struct og_gguf *g, const char *key);
-const struct og_gguf_tensor *og_gguf_find_tensor(const struct og_gguf *g, const char *name);
 
 /*
  * Typed reads. Return 0, -ENOENT if the key is absent, or -EBADMSG if its value has another type or
@@ -104,7 +88,3 @@ int og_gguf_array(const struct og_gguf *g, const char *key, enum og_gguf_kind it
 /* Walk the strings of an array: start with the array's bytes, then call once per item. */
 struct og_reader og_gguf_strings(const struct og_gguf_kv *array);
 struct og_text og_gguf_next_string(struct og_reader *r);
-
-/* Bytes of `n` values of `type`; n must be a multiple of the block (32 for Q8_0, otherwise 1). */
-uint64_t og_dtype_bytes(enum og_dtype type, uint64_t n);
-const char *og_dtype_name(enum og_dtype type);

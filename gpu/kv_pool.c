@@ -65,7 +65,7 @@ static void idle_remove(struct og_kv_pool *p, uint32_t page)
 }
 
 /* Nobody finds it any more. */
-static void unshare(struct og_kv_pool *p, uint32_t page)
+static void forget(struct og_kv_pool *p, uint32_t page)
 {
 	struct og_kv_page *g = &p->pages[page];
 	uint32_t *at = bucket_of(p, g->parent, g->tokens);
@@ -85,7 +85,7 @@ int og_kv_pool_take(struct og_kv_pool *p, uint32_t *page)
 	} else {
 		*page = p->pages[p->nb_pages].next;
 		idle_remove(p, *page);
-		unshare(p, *page);
+		forget(p, *page);
 	}
 	p->pages[*page].nb_users = 1;
 	return 0;

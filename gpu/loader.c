@@ -10,17 +10,36 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { BUSY_RETRIES_MAX = 1000 };
+enum { BUSY_RETRIES_MAX = 1000, NO_SLOT = UINT32_MAX };
 
-/* One load in progress: chunk i covers file offsets start + i * chunk_bytes … */
+struct chunk {
+	uint32_t source;
+	uint32_t stage;
+	uint64_t offset;
+	uint32_t len_bytes; /* that must be there: the last chunk ends with the range */
+};
+
+/* One load in progress. */
 struct load {
-	const struct og_file *file;
-	struct og_arena *arena;
+	const struct og_load_plan *plan;
+	const struct og_load_opts *opts;
 	struct og_load_progress *progress;
 	uint32_t chunk_bytes;
-	uint64_t nb_chunks;
+	struct chunk *chunks; /* in the order of reading */
+	uint32_t nb_chunks;
+	uint32_t *missing;     /* (nb_stages): chunks that have not arrived */
+	uint32_t stages_ready; /* reported */
+	/* With io_uring. */
+	struct io_uring ring;
+	bool fixed_files; /* registered: numbers are those of the sources */
+	bool fixed_buffers;
+	uint8_t *buffers;                   /* OG_LOAD_DEPTH chunks, to deliver from */
+	uint32_t slot_chunk[OG_LOAD_DEPTH]; /* what is read into each, or NO_SLOT */
+	/* For the message. */
+	uint32_t failed_source;
 };
 
 int og_file_open(struct og_file *f, const char *path, char *err, size_t err_bytes)
@@ -49,7 +68,8 @@ void og_file_close(struct og_file *f)
 {
 	if (f->direct_fd >= 0)
 		close(f->direct_fd);
-	close(f->fd);
+	if (f->fd >= 0)
+		close(f->fd);
 	f->fd = f->direct_fd = -1;
 }
 
@@ -73,68 +93,123 @@ int og_file_read(const struct og_file *f, uint64_t offset, void *out, size_t len
 	return 0;
 }
 
-static uint64_t chunk_offset(const struct load *l, uint64_t chunk)
+static const struct og_load_source *source_of(const struct load *l, const struct chunk *c)
 {
-	return l->arena->start + chunk * l->chunk_bytes;
+	return &l->plan->sources[c->source];
 }
 
-/* Bytes of the chunk that must be there: the last one ends with the range. */
-static uint32_t chunk_wanted(const struct load *l, uint64_t chunk)
+/* Where the chunk's bytes go: its place in the arena, or the slot's buffer. */
+static uint8_t *target(const struct load *l, const struct chunk *c, uint32_t slot)
 {
-	return (uint32_t)OG_MIN((uint64_t)l->chunk_bytes, l->arena->end - chunk_offset(l, chunk));
+	const struct og_arena *a = &source_of(l, c)->arena;
+
+	return l->buffers ? l->buffers + (size_t)slot * l->chunk_bytes
+			  : a->base + (c->offset - a->start);
 }
 
-static int read_chunk_plain(const struct load *l, uint64_t chunk, uint32_t have_bytes)
+static int read_plain(const struct load *l, const struct chunk *c, uint32_t slot, uint32_t have)
 {
-	uint64_t offset = chunk_offset(l, chunk) + have_bytes;
-
-	return og_file_read(l->file, offset, l->arena->base + (offset - l->arena->start),
-		chunk_wanted(l, chunk) - have_bytes);
+	return og_file_read(&source_of(l, c)->file, c->offset + have, target(l, c, slot) + have,
+		c->len_bytes - have);
 }
 
-static void chunk_done(struct load *l, uint64_t chunk)
+static bool is_stopped(const struct load *l)
 {
-	og_count_add(&l->progress->bytes_done, chunk_wanted(l, chunk));
+	return l->opts->stop && __atomic_load_n(l->opts->stop, __ATOMIC_RELAXED);
 }
 
+/* The chunk is here: count it, pass it on, and report the stages that it completes. */
+static int chunk_done(struct load *l, const struct chunk *c, uint32_t slot)
+{
+	uint32_t ready = l->stages_ready;
+	int ret = 0;
+
+	if (l->buffers)
+		ret = l->opts->deliver(
+			l->opts->arg, c->source, c->offset, target(l, c, slot), c->len_bytes);
+	og_count_add(&l->progress->bytes_done, c->len_bytes);
+	l->missing[c->stage]--;
+	while (ready < l->plan->nb_stages && l->missing[ready] == 0)
+		ready++;
+	if (ret < 0 || ready == l->stages_ready)
+		return ret;
+	l->stages_ready = ready;
+	if (l->plan->ready)
+		ret = l->plan->ready(l->plan->arg, ready);
+	og_count_add(&l->progress->stages_ready, ready - l->progress->stages_ready);
+	return ret;
+}
+
+/* Chunks from the first that has not arrived on, one after the other. */
 static int load_plain(struct load *l)
 {
-	for (uint64_t i = 0; i < l->nb_chunks; i++) {
-		int ret = read_chunk_plain(l, i, 0);
+	for (uint32_t i = 0; i < l->nb_chunks; i++) {
+		int ret = is_stopped(l) ? -ECANCELED : read_plain(l, &l->chunks[i], 0, 0);
 
-		if (ret < 0)
+		if (ret == 0)
+			ret = chunk_done(l, &l->chunks[i], 0);
+		if (ret < 0) {
+			l->failed_source = l->chunks[i].source;
 			return ret;
-		chunk_done(l, i);
+		}
 	}
 	return 0;
 }
 
-static void queue_chunk(struct load *l, struct io_uring *ring, int fd, uint64_t chunk)
+static uint32_t free_slot(const struct load *l)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-	uint64_t offset = chunk_offset(l, chunk);
-	/* Whole pages: O_DIRECT wants them, and the arena has room for the last. */
-	uint32_t len = (chunk_wanted(l, chunk) + OG_LOAD_PAGE_BYTES - 1) / OG_LOAD_PAGE_BYTES *
-		       OG_LOAD_PAGE_BYTES;
+	uint32_t slot = 0;
+
+	while (l->slot_chunk[slot] != NO_SLOT)
+		slot++;
+	return slot;
+}
+
+static int fd_of(const struct load *l, uint32_t source)
+{
+	const struct og_file *f = &l->plan->sources[source].file;
+
+	return !l->opts->no_direct && f->direct_fd >= 0 ? f->direct_fd : f->fd;
+}
+
+static void queue_chunk(struct load *l, uint32_t chunk)
+{
+	const struct chunk *c = &l->chunks[chunk];
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&l->ring);
+	uint32_t slot = free_slot(l);
+	/* Whole pages: O_DIRECT wants them, and arena and buffers have room for the last. */
+	uint32_t len =
+		(c->len_bytes + OG_LOAD_PAGE_BYTES - 1) / OG_LOAD_PAGE_BYTES * OG_LOAD_PAGE_BYTES;
+	int fd = l->fixed_files ? (int)c->source : fd_of(l, c->source);
 
 	OG_ASSERT(sqe); /* never more in flight than the ring is deep */
-	io_uring_prep_read(sqe, fd, l->arena->base + (offset - l->arena->start), len, offset);
-	sqe->user_data = chunk;
+	if (l->fixed_buffers)
+		io_uring_prep_read_fixed(sqe, fd, target(l, c, slot), len, c->offset, (int)slot);
+	else
+		io_uring_prep_read(sqe, fd, target(l, c, slot), len, c->offset);
+	if (l->fixed_files)
+		sqe->flags |= IOSQE_FIXED_FILE;
+	sqe->user_data = slot;
+	l->slot_chunk[slot] = chunk;
 }
 
 /*
  * A read that failed or fell short is completed by a plain one: that settles odd file systems, and
  * where the disk or the file is really at fault it yields the error to report.
  */
-static int finish_chunk(struct load *l, const struct io_uring_cqe *cqe)
+static int finish_read(struct load *l, const struct io_uring_cqe *cqe)
 {
-	uint64_t chunk = cqe->user_data;
+	uint32_t slot = (uint32_t)cqe->user_data;
+	const struct chunk *c = &l->chunks[l->slot_chunk[slot]];
 	int ret = 0;
 
-	if (cqe->res < 0 || (uint32_t)cqe->res < chunk_wanted(l, chunk))
-		ret = read_chunk_plain(l, chunk, cqe->res < 0 ? 0 : (uint32_t)cqe->res);
+	if (cqe->res < 0 || (uint32_t)cqe->res < c->len_bytes)
+		ret = read_plain(l, c, slot, cqe->res < 0 ? 0 : (uint32_t)cqe->res);
 	if (ret == 0)
-		chunk_done(l, chunk);
+		ret = chunk_done(l, c, slot);
+	if (ret < 0)
+		l->failed_source = c->source;
+	l->slot_chunk[slot] = NO_SLOT;
 	return ret;
 }
 
@@ -153,10 +228,9 @@ static int wait_one(struct io_uring *ring)
 	return -EAGAIN;
 }
 
-static int load_uring(struct load *l, struct io_uring *ring, int fd)
+static int load_uring(struct load *l)
 {
-	uint64_t next = 0;
-	uint32_t in_flight = 0;
+	uint32_t next = 0, in_flight = 0;
 	int result = 0;
 
 	/* After an error no more is queued, but what is in flight is waited for: it writes to us. */
@@ -164,38 +238,152 @@ static int load_uring(struct load *l, struct io_uring *ring, int fd)
 		struct io_uring_cqe *cqe;
 		int ret;
 
+		if (result == 0 && is_stopped(l))
+			result = -ECANCELED;
 		while (result == 0 && next < l->nb_chunks && in_flight < OG_LOAD_DEPTH) {
-			queue_chunk(l, ring, fd, next++);
+			queue_chunk(l, next++);
 			in_flight++;
 		}
-		ret = wait_one(ring);
+		if (in_flight == 0)
+			break;
+		ret = wait_one(&l->ring);
 		if (ret < 0)
 			return ret;
-		while (io_uring_peek_cqe(ring, &cqe) == 0) {
-			ret = finish_chunk(l, cqe);
+		while (io_uring_peek_cqe(&l->ring, &cqe) == 0) {
+			ret = finish_read(l, cqe);
 			if (ret < 0 && result == 0)
 				result = ret == -EAGAIN ? -EIO : ret;
-			io_uring_cqe_seen(ring, cqe);
+			io_uring_cqe_seen(&l->ring, cqe);
 			in_flight--;
 		}
 	}
 	return result;
 }
 
-static int load_all(struct load *l, const struct og_load_opts *opts)
+/* Both save work on every read; a system that refuses them, or 8 MiB of locked memory, does not. */
+static void register_all(struct load *l)
 {
-	bool direct = !opts->no_direct && l->file->direct_fd >= 0;
-	struct io_uring ring;
+	struct iovec iov[OG_LOAD_DEPTH];
+	int *fds = calloc(l->plan->nb_sources, sizeof(*fds));
+
+	for (uint32_t i = 0; fds && i < l->plan->nb_sources; i++)
+		fds[i] = fd_of(l, i);
+	l->fixed_files = fds && io_uring_register_files(&l->ring, fds, l->plan->nb_sources) == 0;
+	free(fds);
+	for (uint32_t i = 0; l->buffers && i < OG_LOAD_DEPTH; i++)
+		iov[i] = (struct iovec){l->buffers + (size_t)i * l->chunk_bytes, l->chunk_bytes};
+	l->fixed_buffers =
+		l->buffers && io_uring_register_buffers(&l->ring, iov, OG_LOAD_DEPTH) == 0;
+	for (uint32_t i = 0; i < OG_LOAD_DEPTH; i++)
+		l->slot_chunk[i] = NO_SLOT;
+}
+
+static void start_counting(struct load *l)
+{
+	memset(l->missing, 0, (l->plan->nb_stages + 1) * sizeof(*l->missing));
+	for (uint32_t i = 0; i < l->nb_chunks; i++)
+		l->missing[l->chunks[i].stage]++;
+	og_count_add(&l->progress->bytes_done, -og_counter_read(&l->progress->bytes_done));
+	l->stages_ready = 0;
+}
+
+static int load_all(struct load *l)
+{
 	int ret;
 
-	if (opts->no_uring || io_uring_queue_init(OG_LOAD_DEPTH, &ring, 0) < 0)
+	start_counting(l);
+	if (l->opts->no_uring || io_uring_queue_init(OG_LOAD_DEPTH, &l->ring, 0) < 0)
 		return load_plain(l);
-	ret = load_uring(l, &ring, direct ? l->file->direct_fd : l->file->fd);
-	io_uring_queue_exit(&ring);
+	register_all(l);
+	ret = load_uring(l);
+	io_uring_queue_exit(&l->ring);
 	if (ret != -EAGAIN)
 		return ret;
-	og_count_add(&l->progress->bytes_done, -og_counter_read(&l->progress->bytes_done));
+	/* From the start: what was delivered is delivered again, to the same places. */
+	start_counting(l);
 	return load_plain(l);
+}
+
+static int compare_pieces(const void *a, const void *b)
+{
+	const struct og_load_piece *x = a, *y = b;
+
+	if (x->source != y->source)
+		return x->source < y->source ? -1 : 1;
+	return (x->from > y->from) - (x->from < y->from);
+}
+
+static int compare_chunks(const void *a, const void *b)
+{
+	const struct chunk *x = a, *y = b;
+
+	if (x->stage != y->stage)
+		return x->stage < y->stage ? -1 : 1;
+	if (x->source != y->source)
+		return x->source < y->source ? -1 : 1;
+	return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Mark the chunks of a piece with the earliest stage that needs them. */
+static void mark_chunks(struct load *l, const struct og_load_piece *p, struct chunk *of_source)
+{
+	const struct og_arena *a = &l->plan->sources[p->source].arena;
+
+	for (uint64_t i = (p->from - a->start) / l->chunk_bytes;
+		p->to > p->from && i <= (p->to - 1 - a->start) / l->chunk_bytes; i++)
+		of_source[i].stage = OG_MIN(of_source[i].stage, p->stage);
+}
+
+static uint64_t chunks_of(const struct load *l, uint32_t source)
+{
+	const struct og_arena *a = &l->plan->sources[source].arena;
+
+	return (a->end - a->start + l->chunk_bytes - 1) / l->chunk_bytes;
+}
+
+static int plan_chunks(struct load *l)
+{
+	struct og_load_piece *pieces = calloc(l->plan->nb_pieces + 1, sizeof(*pieces));
+	uint64_t total = 0, first = 0, wanted = 0;
+
+	for (uint32_t s = 0; s < l->plan->nb_sources; s++)
+		total += chunks_of(l, s);
+	l->chunks = total < UINT32_MAX ? calloc(total + 1, sizeof(*l->chunks)) : NULL;
+	l->missing = calloc(l->plan->nb_stages + 1, sizeof(*l->missing));
+	if (!pieces || !l->chunks || !l->missing) {
+		free(pieces);
+		return -ENOMEM;
+	}
+	if (l->plan->nb_pieces > 0)
+		memcpy(pieces, l->plan->pieces, l->plan->nb_pieces * sizeof(*pieces));
+	qsort(pieces, l->plan->nb_pieces, sizeof(*pieces), compare_pieces);
+	for (uint32_t s = 0, p = 0; s < l->plan->nb_sources; first += chunks_of(l, s++)) {
+		const struct og_arena *a = &l->plan->sources[s].arena;
+
+		for (uint64_t i = 0; i < chunks_of(l, s); i++) {
+			uint64_t offset = a->start + i * l->chunk_bytes;
+
+			l->chunks[first + i] = (struct chunk){s, l->plan->nb_stages, offset,
+				(uint32_t)OG_MIN((uint64_t)l->chunk_bytes, a->end - offset)};
+		}
+		for (; p < l->plan->nb_pieces && pieces[p].source == s; p++)
+			mark_chunks(l, &pieces[p], l->chunks + first);
+	}
+	free(pieces);
+	qsort(l->chunks, total, sizeof(*l->chunks), compare_chunks);
+	for (; l->nb_chunks < total && l->chunks[l->nb_chunks].stage < l->plan->nb_stages;
+		l->nb_chunks++)
+		wanted += l->chunks[l->nb_chunks].len_bytes;
+	l->progress->bytes_total = wanted;
+	return 0;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * OG_NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
 static bool fits_memory(uint64_t bytes)
@@ -238,25 +426,45 @@ void og_arena_fini(struct og_arena *a)
 	memset(a, 0, sizeof(*a));
 }
 
-int og_load(struct og_arena *a, const struct og_file *f, const struct og_load_opts *opts,
+static const char *reason(int ret)
+{
+	return ret == -EIO ? "I/O error, or the file became shorter" : strerror(-ret);
+}
+
+int og_load_run(const struct og_load_plan *plan, const struct og_load_opts *opts,
 	struct og_load_progress *progress, char *err, size_t err_bytes)
 {
 	static const struct og_load_opts defaults;
 	struct og_load_progress unseen;
-	uint64_t total = a->end - a->start;
-	struct load l = {.file = f, .arena = a};
+	struct load l = {.plan = plan, .opts = opts ? opts : &defaults};
 	int ret;
 
-	opts = opts ? opts : &defaults;
 	l.progress = progress ? progress : &unseen;
-	l.chunk_bytes = opts->chunk_bytes ? opts->chunk_bytes : OG_LOAD_CHUNK_BYTES;
-	l.nb_chunks = (total + l.chunk_bytes - 1) / l.chunk_bytes;
-	*l.progress = (struct og_load_progress){.bytes_total = total};
-	ret = load_all(&l, opts);
+	l.chunk_bytes = l.opts->chunk_bytes ? l.opts->chunk_bytes : OG_LOAD_CHUNK_BYTES;
+	*l.progress =
+		(struct og_load_progress){.stages_total = plan->nb_stages, .start_ns = now_ns()};
+	ret = plan_chunks(&l);
+	if (ret == 0 && l.opts->deliver) {
+		l.buffers = mmap(NULL, (size_t)OG_LOAD_DEPTH * l.chunk_bytes,
+			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ret = l.buffers == MAP_FAILED ? -ENOMEM : 0;
+	}
+	if (ret == 0)
+		ret = load_all(&l);
+	if (ret == 0 && l.stages_ready < plan->nb_stages && plan->ready) /* nothing to read */
+		ret = plan->ready(plan->arg, plan->nb_stages);
 	if (ret < 0)
 		snprintf(err, err_bytes,
-			"reading the weights failed after %" PRIu64 " of %" PRIu64 " bytes: %s",
-			og_counter_read(&l.progress->bytes_done), total,
-			ret == -EIO ? "I/O error, or the file became shorter" : strerror(-ret));
+			"%s: reading the weights failed after %" PRIu64 " of %" PRIu64 " bytes: %s",
+			plan->sources[l.failed_source].path,
+			og_counter_read(&l.progress->bytes_done), l.progress->bytes_total,
+			reason(ret));
+	else
+		l.progress->stages_ready = plan->nb_stages;
+	__atomic_store_n(&l.progress->end_ns, now_ns(), __ATOMIC_RELAXED);
+	if (l.buffers && l.buffers != MAP_FAILED)
+		munmap(l.buffers, (size_t)OG_LOAD_DEPTH * l.chunk_bytes);
+	free(l.chunks);
+	free(l.missing);
 	return ret;
 }

@@ -1,6 +1,13 @@
 /*
- * loader.h: brings a range of a model file into memory: io_uring, O_DIRECT, many large reads in
- * flight, each byte read once.
+ * loader.h: brings model files into memory: io_uring, O_DIRECT, many large reads in flight, each byte
+ * read once.
+ *
+ * What is read is cut into chunks, which are read in the order in which they are needed: a piece
+ * belongs to a stage (the embedding, then each layer), and a stage is ready when its chunks and those
+ * of all stages before it have arrived. Chunks that no piece touches are not read.
+ *
+ * Memory of the host is read into where it stays. For a device, og_load_opts.deliver gets each chunk
+ * from a ring of buffers, registered with the ring where the limit on locked memory allows.
  *
  * Where the file system refuses O_DIRECT or the system refuses io_uring the same bytes come through
  * plain reads. The file is never mapped, so one that shrinks or fails while it is read is an error
@@ -8,7 +15,7 @@
  *
  * Units:   bytes; offsets are those of the file.
  * Threads: one caller per call; progress may be read by any thread.
- * Memory:  the arena holds the range at the same offset modulo 4096 as the file does, so aligned
+ * Memory:  the arena holds its range at the same offset modulo 4096 as the file does, so aligned
  *          reads land in place and tensors are views of it.
  */
 #pragma once
@@ -33,19 +40,55 @@ struct og_file {
 struct og_load_progress {
 	uint64_t bytes_total;
 	uint64_t bytes_done;
-};
-
-/* What a load may use; zeroed means everything. For tests and odd file systems. */
-struct og_load_opts {
-	bool no_direct;
-	bool no_uring;
-	uint32_t chunk_bytes; /* multiple of OG_LOAD_PAGE_BYTES; 0: OG_LOAD_CHUNK_BYTES */
+	uint64_t stages_total;
+	uint64_t stages_ready;
+	uint64_t start_ns; /* monotonic */
+	uint64_t end_ns;   /* 0 while it runs */
 };
 
 struct og_arena {
 	uint8_t *base; /* the byte at file offset `start` */
 	uint64_t start;
 	uint64_t end; /* file offset: one past the last byte wanted */
+};
+
+/* What a load may use; zeroed means everything. */
+struct og_load_opts {
+	/* For tests and odd file systems. */
+	bool no_direct;
+	bool no_uring;
+	uint32_t chunk_bytes; /* multiple of OG_LOAD_PAGE_BYTES; 0: OG_LOAD_CHUNK_BYTES */
+	/* The bytes of each chunk in place of leaving them in the arena; borrowed for the call. */
+	int (*deliver)(void *arg, uint32_t source, uint64_t offset, const uint8_t *data,
+		uint32_t len_bytes);
+	void *arg;
+	const bool *stop; /* set by any thread: ends the load with -ECANCELED; may be NULL */
+};
+
+struct og_load_source {
+	const char *path; /* for messages */
+	struct og_file file;
+	struct og_arena arena;
+};
+
+/* [from, to) of a source, needed from stage `stage` on. */
+struct og_load_piece {
+	uint32_t source;
+	uint32_t stage;
+	uint64_t from;
+	uint64_t to;
+};
+
+struct og_load_plan {
+	const struct og_load_source *sources;
+	uint32_t nb_sources;
+	const struct og_load_piece *pieces;
+	uint32_t nb_pieces;
+	uint32_t nb_stages;
+	/* Called by the loading thread whenever more stages are ready; may be NULL. Returns 0, or a
+	 * negative errno that ends the load. */
+	int (*ready)(void *arg, uint32_t stages_ready);
+	void *arg;
 };
 
 /* Opens a regular file. Returns 0 or a negative errno with a sentence in `err`. */
@@ -63,10 +106,10 @@ int og_arena_init(struct og_arena *a, uint64_t from, uint64_t to) OG_MUST_CHECK;
 void og_arena_fini(struct og_arena *a);
 
 /*
- * Fill the arena from the file, which must reach its end. Returns 0, or a negative errno with a
- * sentence in `err`. `opts` and `progress` may be NULL.
+ * Read all pieces. Returns 0, or a negative errno with a sentence that names the file. `opts` and
+ * `progress` may be NULL.
  */
-int og_load(struct og_arena *a, const struct og_file *f, const struct og_load_opts *opts,
+int og_load_run(const struct og_load_plan *plan, const struct og_load_opts *opts,
 	struct og_load_progress *progress, char *err, size_t err_bytes) OG_MUST_CHECK;
 
 /* Where the byte at file offset `offset` lies. */

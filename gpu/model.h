@@ -1,40 +1,24 @@
 /*
- * model.h: a loaded model: its shape, its weights and the header they came with.
+ * model.h: a model: its shape, its weights and the header they came with, from a GGUF file or from a
+ * folder as Hugging Face publishes it (config.json, safetensors in one or many files).
  *
- * Source:  GGUF keys and tensor names of architectures `llama` and `qwen2`.
- * Units:   shapes in values; a weight has n_out rows of n_in values.
- * Threads: immutable once open.
- * Memory:  owns the header and the weights; everything else points into them. Ranges and types are
+ * Source:  GGUF tensor names of llama.cpp; tensor names of transformers.
+ * Units:   shapes in values; a weight has n_out rows of n_in values. Stages: 0 is what the first
+ *          layer needs (the embedding), 1 + i layer i, 1 + nb_layers the output.
+ * Threads: immutable once open, but for the bytes that a background load still brings: wait for a
+ *          stage before its weights are read.
+ * Memory:  owns the headers and the weights; everything else points into them. Ranges and types are
  *          checked at open, so users of the struct need not.
  */
 #pragma once
 #include "gpu/gguf.h"
+#include "gpu/hparams.h"
 #include "gpu/loader.h"
 
 enum {
-	OG_MODEL_LAYERS_MAX = 512,
-	OG_MODEL_WIDTH_MAX = 64 * 1024,
-	OG_MODEL_FF_WIDTH_MAX = 1024 * 1024,
-	OG_MODEL_HEADS_MAX = 1024,
-	OG_MODEL_HEAD_DIM_MAX = 512,
-	OG_MODEL_CONTEXT_MAX = 16 * 1024 * 1024,
-};
-
-struct og_hparams {
-	uint32_t nb_layers;
-	uint32_t width; /* of the residual stream */
-	uint32_t ff_width;
-	uint32_t nb_heads;
-	uint32_t nb_kv_heads; /* divides nb_heads */
-	uint32_t head_dim;    /* even */
-	uint32_t rope_dims;   /* even, at most head_dim: the leading part of a head is rotated */
-	uint32_t context;     /* tokens the model was trained for */
-	uint32_t vocab;
-	float norm_eps;
-	float rope_base;
-	float rope_scale; /* positions are multiplied by it */
-	/* Which values form a rotated pair: (i, i + rope_dims/2), otherwise (2i, 2i + 1). */
-	bool rope_halves;
+	OG_MODEL_FILES_MAX = 1024,
+	OG_MODEL_TENSORS_MAX = 64 * 1024,
+	OG_MODEL_JSON_MAX_BYTES = 16 * 1024 * 1024, /* of config.json, the index and the like */
 };
 
 struct og_weight {
@@ -45,38 +29,80 @@ struct og_weight {
 	size_t row_bytes;
 };
 
+/* Pointers are NULL, and weights without data, where the model has none of that. */
 struct og_layer {
 	const float *attn_norm;
 	struct og_weight q, k, v, o;
-	const float *q_bias, *k_bias, *v_bias; /* NULL without */
+	const float *q_bias, *k_bias, *v_bias, *o_bias;
+	const float *q_norm, *k_norm; /* (head_dim) */
+	const float *attn_post_norm;  /* of what attention adds to the stream */
 	const float *ffn_norm;
 	struct og_weight gate, up, down;
+	const float *ffn_post_norm;
 };
+
+struct og_model_vector;
+struct og_model_thread;
 
 struct og_model {
 	struct og_hparams hp;
 	struct og_weight embedding;
 	struct og_weight output; /* the embedding where the model ties them */
 	const float *output_norm;
-	const float *rope_factors; /* rope_dims/2 divisors of the frequencies, or NULL */
 	struct og_layer *layers;
+	struct og_generation generation; /* folders only: a GGUF's tokenizer knows its end tokens */
 	uint64_t weight_bytes;
-	struct og_gguf gguf;
-	uint8_t *header;
-	struct og_arena arena;
+	bool is_folder;
+	struct og_gguf gguf; /* empty for a folder */
+
+	/* Private to model*.c. */
+	uint8_t **headers; /* of each file */
+	struct og_load_source *files;
+	char **names;
+	uint32_t nb_files;
+	const struct og_tensor *tensors; /* of all files, in order of names */
+	struct og_tensor *own_tensors;
+	uint32_t nb_tensors;
+	struct og_safetensors *safetensors;
+	struct og_load_piece *pieces;
+	uint32_t nb_pieces;
+	struct og_model_vector *vectors;
+	const char *bad_tensor; /* whose values are refused */
+	/* The background load. */
+	struct og_model_thread *thread;
+	bool stop;
+	uint32_t stages_ready; /* released by the loading thread */
+	int load_ret;
+	char load_err[256];
+	struct og_load_opts load_opts;
+	struct og_load_progress *progress;
 };
 
-/* The shape that the metadata claims. Returns 0 or -EBADMSG / -EOPNOTSUPP with a sentence. */
-int og_hparams_read(struct og_hparams *hp, const char *file, const struct og_gguf *g, char *err,
-	size_t err_bytes) OG_MUST_CHECK;
-
 /*
- * Read and check the file, then load its weights. Returns 0 or a negative errno with a sentence in
- * `err`. `load` and `progress` may be NULL. The caller owes og_model_close().
+ * Read and check a GGUF file, or the files of a folder, and load the weights. Returns 0 or a negative
+ * errno with a sentence in `err`. `load` and `progress` may be NULL. The caller owes
+ * og_model_close().
  */
 int og_model_open(struct og_model **out, const char *path, const struct og_load_opts *load,
 	struct og_load_progress *progress, char *err, size_t err_bytes) OG_MUST_CHECK;
+/* The same, but returns when the headers are checked; a thread then brings the weights. */
+int og_model_open_background(struct og_model **out, const char *path,
+	const struct og_load_opts *load, struct og_load_progress *progress, char *err,
+	size_t err_bytes) OG_MUST_CHECK;
+/* Ends a load in progress. */
 void og_model_close(struct og_model *m);
+
+/* Waits until the stage's weights are here. Returns 0 or the load's error. */
+int og_model_wait_slow(struct og_model *m, uint32_t stage) OG_MUST_CHECK;
+static inline int og_model_wait(const struct og_model *m, uint32_t stage)
+{
+	/* pairs with the release in model.c */
+	if (__atomic_load_n(&m->stages_ready, __ATOMIC_ACQUIRE) > stage)
+		return 0;
+	return og_model_wait_slow((struct og_model *)m, stage);
+}
+/* The sentence of a load that failed; "" otherwise. Call after og_model_wait(). */
+const char *og_model_load_error(const struct og_model *m);
 
 /* Row `row` as plain floats; out has n_in of them. */
 void og_weight_row(const struct og_weight *w, uint32_t row, float *out);

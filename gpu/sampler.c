@@ -1,7 +1,9 @@
 #include "gpu/sampler.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
+#include <string.h>
 
 void og_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
@@ -128,6 +130,23 @@ static uint32_t cut_share(struct ranking *r, uint32_t kept, float top_p, double 
 	return kept;
 }
 
+/* Those at least min_p times as likely as the best. Lowers *total to theirs. */
+static uint32_t cut_unlikely(struct ranking *r, uint32_t kept, float min_p, double *total)
+{
+	double sum = 0;
+
+	for (uint32_t i = 0; i < kept; i++) {
+		double w = weight(r, nth_best(r, i));
+
+		if (w < (double)min_p && i > 0) {
+			*total = sum;
+			return i;
+		}
+		sum += w;
+	}
+	return kept;
+}
+
 static uint32_t draw(struct ranking *r, uint32_t kept, double target)
 {
 	double sum = 0;
@@ -155,6 +174,78 @@ int og_sampler_pick(uint32_t *out, const struct og_infer_params *params, const f
 	total = total_weight(&r, kept);
 	if (params->top_p < 1)
 		kept = cut_share(&r, kept, params->top_p, &total);
+	if (params->min_p > 0)
+		kept = cut_unlikely(&r, kept, params->min_p, &total);
 	*out = draw(&r, kept, uniform(params->seed, position) * total);
 	return 0;
+}
+
+/* Of a token: whether it is in the history, and how often it was generated. */
+struct use {
+	float seen;
+	uint32_t generated;
+};
+static_assert(sizeof(struct use) == sizeof(struct og_sampler_item), "they share the scratch");
+
+static void count_uses(struct use *uses, uint32_t n, const struct og_sampler_history *history)
+{
+	memset(uses, 0, n * sizeof(*uses));
+	for (uint32_t i = 0; i < history->nb_tokens; i++) {
+		struct use *u = &uses[history->tokens[i]];
+
+		u->seen = 1;
+		u->generated += i >= history->nb_prompt;
+	}
+}
+
+static float penalize(float logit, const struct use *u, const struct og_infer_params *params)
+{
+	if (u->seen > 0)
+		logit = logit > 0 ? logit / params->repetition_penalty
+				  : logit * params->repetition_penalty;
+	if (u->generated > 0)
+		logit -= (float)u->generated * params->frequency_penalty + params->presence_penalty;
+	return logit;
+}
+
+bool og_sampler_adjust(float *out, const struct og_infer_params *params, const float *logits,
+	uint32_t n, const struct og_sampler_history *history, struct og_sampler_item *scratch)
+{
+	bool penalties = params->repetition_penalty != 1 || params->frequency_penalty != 0 ||
+			 params->presence_penalty != 0;
+	struct use *uses = (struct use *)(void *)scratch;
+
+	if (!penalties && params->nb_biases == 0)
+		return false;
+	memcpy(out, logits, n * sizeof(*out));
+	for (uint8_t i = 0; i < params->nb_biases; i++) {
+		const struct og_infer_bias *b = &params->biases[i];
+
+		if (b->token < n)
+			out[b->token] = b->bias <= -100 ? -INFINITY : out[b->token] + b->bias;
+	}
+	if (!penalties)
+		return true;
+	count_uses(uses, n, history);
+	for (uint32_t i = 0; i < n; i++)
+		out[i] = penalize(out[i], &uses[i], params);
+	return true;
+}
+
+uint32_t og_sampler_logprobs(struct og_sampler_item *out, uint32_t chosen, uint32_t top,
+	const float *logits, uint32_t n, struct og_sampler_item *scratch)
+{
+	struct ranking r = {.items = scratch, .temperature = 1};
+	double norm;
+
+	rank(&r, logits, n);
+	norm = r.max + log(total_weight(&r, r.count));
+	top = OG_MIN(top, r.count);
+	out[0] = (struct og_sampler_item){(float)(logits[chosen] - norm), chosen};
+	for (uint32_t i = 0; i < top; i++) {
+		const struct og_sampler_item *item = nth_best(&r, i);
+
+		out[1 + i] = (struct og_sampler_item){(float)(item->logit - norm), item->id};
+	}
+	return 1 + top;
 }

@@ -15,12 +15,34 @@ struct og_sampler_item {
 	uint32_t id;
 };
 
+/* The tokens so far: those of the prompt, then those that were sampled. All are below n. */
+struct og_sampler_history {
+	const uint32_t *tokens;
+	uint32_t nb_tokens;
+	uint32_t nb_prompt; /* of them */
+};
+
 /*
- * `scratch` holds n items; logits are left as they are. Equal logits are taken in the order of their
- * ids. Returns 0, or -EDOM when no logit is a number.
+ * The logits under the request's penalties and biases: of n logits into `out`. Returns false, and
+ * leaves `out` alone, where the request has none. `scratch` holds n items.
+ */
+bool og_sampler_adjust(float *out, const struct og_infer_params *params, const float *logits,
+	uint32_t n, const struct og_sampler_history *history, struct og_sampler_item *scratch);
+
+/*
+ * Picks by temperature, then top-k, top-p and min-p. `scratch` holds n items; logits are left as they
+ * are. Equal logits are taken in the order of their ids. Returns 0, or -EDOM when no logit is a
+ * number.
  */
 int og_sampler_pick(uint32_t *out, const struct og_infer_params *params, const float *logits,
 	uint32_t n, uint64_t position, struct og_sampler_item *scratch) OG_MUST_CHECK;
+
+/*
+ * Log probabilities (natural, at temperature 1): of `chosen` to out[0], of the `top` likeliest to the
+ * items behind it. Returns how many items it wrote. `scratch` holds n items.
+ */
+uint32_t og_sampler_logprobs(struct og_sampler_item *out, uint32_t chosen, uint32_t top,
+	const float *logits, uint32_t n, struct og_sampler_item *scratch);
 
 /* One block of Philox4x32-10. */
 void og_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]);

@@ -87,26 +87,62 @@ static uint32_t add_rows(struct og_engine *e, uint32_t at, bool of_decodes)
 	return at;
 }
 
+static bool is_stop_token(const struct og_infer_params *params, uint32_t id)
+{
+	for (uint8_t i = 0; i < params->nb_stop_tokens; i++)
+		if (params->stop_tokens[i] == id)
+			return true;
+	return false;
+}
+
 static void take_token(struct og_engine *e, struct og_sequence *s, uint32_t id)
 {
+	const struct og_infer_params *params = &s->req->params;
+	bool is_end = og_tokenizer_is_end(e->tokenizer, id);
+	struct og_text none = {"", 0};
+
 	if (s->nb_tokens < e->context)
 		s->tokens[s->nb_tokens++] = id;
 	og_count(&e->stats.completion_tokens_total);
-	if (og_tokenizer_is_end(e->tokenizer, id)) {
+	if (is_stop_token(params, id) || (is_end && !params->ignore_eos)) {
 		s->nb_sampled++;
+		s->nb_logprobs = 0; /* it is no part of the answer */
 		og_sequence_finish(s, OG_FINISH_STOP);
 	} else {
-		og_sequence_add_text(e, s,
-			s->nb_sampled == 0 ? og_tokenizer_first_bytes(e->tokenizer, id)
-					   : og_tokenizer_bytes(e->tokenizer, id));
+		struct og_text bytes = none;
+
+		if (!is_end)
+			bytes = s->nb_sampled == 0 ? og_tokenizer_first_bytes(e->tokenizer, id)
+						   : og_tokenizer_bytes(e->tokenizer, id);
+		og_sequence_add_text(e, s, bytes);
 	}
+}
+
+/* The next token, and what is to be told about it. -EDOM: the logits are no numbers. */
+static int sample(struct og_engine *e, struct og_sequence *s, const float *logits)
+{
+	const struct og_infer_params *params = &s->req->params;
+	const struct og_sampler_history history = {s->tokens, s->nb_tokens, s->nb_prompt};
+	uint32_t vocab = e->model->hp.vocab, id;
+	bool adjusted =
+		og_sampler_adjust(e->adjusted, params, logits, vocab, &history, e->sampler_scratch);
+	int ret = og_sampler_pick(&id, params, adjusted ? e->adjusted : logits, vocab, s->nb_tokens,
+		e->sampler_scratch);
+
+	if (ret < 0)
+		return ret;
+	if (params->logprobs)
+		s->nb_logprobs = og_sampler_logprobs(
+			s->logprobs, id, params->top_logprobs, logits, vocab, e->sampler_scratch);
+	take_token(e, s, id);
+	return 0;
 }
 
 /* Rows that wanted logits got them in the order of the rows: decodes first, then prefills. */
 static void take_results(struct og_engine *e, bool of_decodes, const float **logits)
 {
 	struct og_sequence *s, *next;
-	uint32_t vocab = e->model->hp.vocab, id;
+	uint32_t vocab = e->model->hp.vocab;
 
 	for (s = TAILQ_FIRST(running(e)); s; s = next) {
 		bool was_decode = is_decode(s);
@@ -121,11 +157,8 @@ static void take_results(struct og_engine *e, bool of_decodes, const float **log
 		og_sequence_share_prefix(e, s);
 		if (!s->samples)
 			continue;
-		if (og_sampler_pick(&id, &s->req->params, *logits, vocab, s->nb_tokens,
-			    e->sampler_scratch) < 0)
+		if (sample(e, s, *logits) < 0)
 			og_sequence_fail(e, s, -EDOM, "the model produced no usable number");
-		else
-			take_token(e, s, id);
 		if (s->is_finished)
 			og_sequence_drop_pages(e, s);
 		*logits += vocab;

@@ -27,6 +27,15 @@ static inline bool og_text_equal(struct og_text a, struct og_text b)
 	       (a.len_bytes == 0 || memcmp(a.data, b.data, a.len_bytes) == 0);
 }
 
+/* As memcmp(), a shorter text before those that begin with it. */
+static inline int og_text_compare(struct og_text a, struct og_text b)
+{
+	uint32_t n = OG_MIN(a.len_bytes, b.len_bytes);
+	int c = n > 0 ? memcmp(a.data, b.data, n) : 0;
+
+	return c != 0 ? c : (a.len_bytes > b.len_bytes) - (a.len_bytes < b.len_bytes);
+}
+
 /*
  * Looks at the first of n > 0 bytes: the length of the character that starts there, 0 if more bytes
  * may complete one, or minus the number of bytes that can never be part of one.

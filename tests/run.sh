@@ -149,9 +149,18 @@ node_tests "sanitizer build" build-asan $files
 unset ASAN_OPTIONS UBSAN_OPTIONS
 
 section "network namespaces"
+export OG_BUILD=$root/build
+if [ "$mode" = --all ]; then
+  for port in af_packet tap af_xdp; do step "net/conformance $port" tests/net/conformance.sh "$port"; done
+  PATH=$root/tests/conformance/node_modules/.bin:$PATH step "net/idle" tests/net/idle.sh
+else
+  OG_TEST_NAME='JavaScript nodes' step "net/conformance af_packet" \
+    tests/net/conformance.sh af_packet swarm.test.mjs values.test.mjs
+fi
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
 
-section "main job"
+section "main job, and the operator's commands with the installed programs"
 step "cli/quickstart.sh" cli/quickstart.sh
+step "tests/net/operator.sh" tests/net/operator.sh build
 
 finish

@@ -175,6 +175,8 @@ int og_stream_start(struct og_streams *s, struct og_stream_id id, const struct o
 	secrets->keys = *keys;
 	og_unordered_init(&secrets->unordered, keys, initiator, og_rand_u64(s->rand));
 	og_udx_connect(s->udx, id.slot, remote_udx_id, endpoint, remote, now_ns);
+	if (!initiator && remote)
+		og_udx_distrust(s->udx, id.slot);
 	write_header(s, id.slot);
 	/* The next tick finds out whether the application has something to prove us with. */
 	og_udx_set_timer(s->udx, id.slot, initiator ? now_ns : now_ns + OG_STREAM_KEEPALIVE_NS);

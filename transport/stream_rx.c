@@ -22,6 +22,7 @@ static bool report_open(struct og_streams *s, uint32_t slot)
 	struct og_stream_id id = og_stream_id_of(s, slot);
 
 	s->streams[slot].opened = true;
+	og_udx_trust(s->udx, slot);
 	og_count(&s->count.opened);
 	if (s->ops->open)
 		s->ops->open(s->ctx, id);

@@ -220,6 +220,29 @@ void og_udx_connect(struct og_udx *u, uint32_t slot, uint32_t remote_id, uint16_
 	og_udx_make_ready(u, s); /* what is held can be delivered now */
 }
 
+void og_udx_distrust(struct og_udx *u, uint32_t slot)
+{
+	struct og_udx_stream *s = &u->streams[slot];
+
+	if (s->heard && og_addr_same_host(&s->source, &s->remote))
+		return;
+	s->unproven = true;
+	s->unproven_left = OG_UDX_UNPROVEN_PACKETS;
+}
+
+static void trust(struct og_udx *u, struct og_udx_stream *s)
+{
+	if (!s->unproven)
+		return;
+	s->unproven = false;
+	og_udx_make_ready(u, s);
+}
+
+void og_udx_trust(struct og_udx *u, uint32_t slot)
+{
+	trust(u, &u->streams[slot]);
+}
+
 void og_udx_release(struct og_udx *u, struct og_udx_stream *s, int32_t idx)
 {
 	og_udx_pool_put(&u->pool, idx);
@@ -301,7 +324,8 @@ void og_udx_close(struct og_udx *u, uint32_t slot, uint64_t now_ns)
 		free_stream(u, s);
 		return;
 	}
-	og_udx_send_plain(u, s, OG_UDX_DESTROY);
+	if (og_udx_may_transmit(s))
+		og_udx_send_plain(u, s, OG_UDX_DESTROY);
 	free_stream(u, s);
 	og_udx_table_linger(&u->table, &farewell);
 }
@@ -398,6 +422,8 @@ static bool note_source(
 	uint32_t gen = s->gen;
 
 	s->last_heard_ns = u->now_ns;
+	if (s->unproven && og_addr_same_host(src, &s->remote))
+		trust(u, s);
 	if (s->heard)
 		return true;
 	s->heard = true;

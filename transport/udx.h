@@ -21,6 +21,7 @@ enum {
 	OG_UDX_WINDOW_BYTES = 4 * 1024 * 1024, /* what is advertised by default, and the most */
 	OG_UDX_PAYLOAD_BASE = 1152,            /* path size 1200 less IPv4, UDP and UDX headers */
 	OG_UDX_PAYLOAD_MAX = 1452,
+	OG_UDX_UNPROVEN_PACKETS = 3,
 };
 
 enum og_udx_drop {
@@ -123,6 +124,13 @@ int og_udx_open(struct og_udx *u, uint32_t *slot, uint32_t *id, uint64_t now_ns)
  */
 void og_udx_connect(struct og_udx *u, uint32_t slot, uint32_t remote_id, uint16_t endpoint,
 	const struct og_addr *remote, uint64_t now_ns);
+/*
+ * The remote may be somebody whom a forger names: no more than OG_UDX_UNPROVEN_PACKETS numbered
+ * packets go there, repetitions included, until a packet comes from that host or og_udx_trust(),
+ * and once they are spent no DESTROY either.
+ */
+void og_udx_distrust(struct og_udx *u, uint32_t slot);
+void og_udx_trust(struct og_udx *u, uint32_t slot);
 /* The first sequences of both directions, 0 by default; before anything is sent or heard. */
 void og_udx_set_sequences(struct og_udx *u, uint32_t slot, uint32_t send, uint32_t receive);
 

@@ -182,7 +182,7 @@ void og_udx_tail_probe(struct og_udx *u, struct og_udx_stream *s)
 	uint32_t seq = tx->nxt - 1;
 
 	tx->probe_at_ns = OG_NEVER;
-	if (tx->rto_at_ns <= u->now_ns || tx->una == tx->nxt)
+	if (tx->rto_at_ns <= u->now_ns || tx->una == tx->nxt || !og_udx_may_transmit(s))
 		return;
 	/* New data if the peer's window allows, else what went last once more. */
 	if (tx->nxt != tx->end && tx->nxt - tx->una < og_udx_peer_window(s))

@@ -145,6 +145,8 @@ struct og_udx_stream {
 	uint8_t state; /* enum og_udx_state */
 	bool bound;    /* remote is known */
 	bool heard;    /* something arrived: `source` tells from where first */
+	bool unproven; /* nothing came from the host it sends to yet: see og_udx_distrust() */
+	uint8_t unproven_left;
 	bool ack_owed;
 	bool ack_urgent; /* at once, not at the end of the burst */
 	uint16_t source_endpoint;
@@ -197,6 +199,12 @@ static inline int32_t *og_udx_rx_at(
 	const struct og_udx *u, const struct og_udx_stream *s, uint32_t seq)
 {
 	return &u->rx_ring[(size_t)og_udx_slot_of(u, s) * OG_UDX_RING + (seq & OG_UDX_RING_MASK)];
+}
+
+/* Numbered packets may still go to where nobody has proved to be. */
+static inline bool og_udx_may_transmit(const struct og_udx_stream *s)
+{
+	return !s->unproven || s->unproven_left > 0;
 }
 
 static inline void og_udx_dropped(struct og_udx *u, enum og_udx_drop why)

@@ -185,6 +185,8 @@ bool og_udx_transmit(struct og_udx *u, struct og_udx_stream *s, uint32_t seq)
 	memcpy(out + n, og_udx_pool_data(&u->pool, idx), p->len_bytes);
 	n += p->len_bytes;
 	commit(u, s, n);
+	if (s->unproven)
+		s->unproven_left--;
 	pace(u, tx, n);
 	sent(u, s, seq, idx);
 	return true;
@@ -202,7 +204,7 @@ static bool next_to_send(const struct og_udx_stream *s, uint32_t *seq)
 {
 	const struct og_udx_sender *tx = &s->tx;
 
-	if (tx->in_flight >= tx->cc.cwnd)
+	if (tx->in_flight >= tx->cc.cwnd || !og_udx_may_transmit(s))
 		return false;
 	if (tx->nb_lost > 0) {
 		*seq = og_udx_bits_next(&tx->lost, tx->una, tx->nxt, true);

@@ -33,15 +33,16 @@ struct cpu {
 	const struct og_cpu_kernels *k;
 	struct og_pool *pool;
 	struct og_kv_cache kv;
-	float *scratch;             /* what the pointers below point into */
-	float *rope_freqs;          /* (rope_dims / 2) */
-	float *rope_cos, *rope_sin; /* (rows, rope_dims / 2) */
-	float *x;                   /* (rows, width): the residual stream */
-	float *delta;               /* (rows, width): what a block adds to it */
-	float *q, *key, *value;     /* (rows, heads * head_dim) */
-	float *gate, *up;           /* (rows, ff_width) */
-	struct og_activations act;  /* input of the next products */
-	float *act_x, *act_scale;
+	float *scratch; /* what the pointers below point into */
+	/* Of layers without and with a window: */
+	float *rope_freqs[2];             /* (rope_dims / 2) */
+	float *rope_cos[2], *rope_sin[2]; /* (rows, rope_dims / 2) */
+	float *x;                         /* (rows, width): the residual stream */
+	float *delta;                     /* (rows, width): what a block adds to it */
+	float *q, *key, *value;           /* (rows, heads * head_dim) */
+	float *gate, *up;                 /* (rows, ff_width) */
+	struct og_activations act;        /* input of the next products */
+	float *act_x, *act_scale, *act_sum;
 	int16_t *act_q;
 
 	/* The loop in progress. */
@@ -52,9 +53,11 @@ struct cpu {
 	uint32_t layer;
 	struct part parts[PARTS_MAX];
 	uint32_t nb_parts;
-	const float *norm; /* weights for the next norm */
-	bool add_delta;    /* x += delta first */
-	bool quantize;     /* some weight of the next products is Q8_0 */
+	const float *norm;      /* weights for the next norm */
+	const float *post_norm; /* for a norm of delta itself, or NULL */
+	bool add_delta;         /* x += delta first */
+	float *logits;
+	bool quantize; /* some weight of the next products comes in blocks */
 };
 
 static void multiply_item(void *arg, uint32_t item)
@@ -100,17 +103,17 @@ static void multiply_parts(struct cpu *c)
 
 static bool wants_integers(const struct og_weight *w)
 {
-	return w->type == OG_Q8_0;
+	return og_dtype_values(w->type) > 1;
 }
 
 /* Make row `i` of act_x, n values, ready for the products. */
 static void quantize_row(struct cpu *c, uint32_t i)
 {
-	size_t n = c->act.n;
+	size_t n = c->act.n, blocks = n / OG_ACT_BLOCK;
 
 	if (c->quantize)
-		c->k->quantize(c->act_x + i * n, c->act_q + i * n,
-			c->act_scale + i * (n / OG_ACT_BLOCK), (uint32_t)n);
+		c->k->quantize(c->act_x + i * n, c->act_q + i * n, c->act_scale + i * blocks,
+			c->act_sum + i * blocks, (uint32_t)n);
 }
 
 static void norm_row(void *arg, uint32_t i)
@@ -118,8 +121,10 @@ static void norm_row(void *arg, uint32_t i)
 	struct cpu *c = arg;
 	uint32_t n = c->model->hp.width;
 	float *x = c->x + (size_t)i * n;
-	const float *delta = c->delta + (size_t)i * n;
+	float *delta = c->delta + (size_t)i * n;
 
+	if (c->add_delta && c->post_norm)
+		c->k->rms_norm(delta, delta, c->post_norm, n, c->model->hp.norm_eps);
 	if (c->add_delta)
 		for (uint32_t j = 0; j < n; j++)
 			x[j] += delta[j];
@@ -127,10 +132,12 @@ static void norm_row(void *arg, uint32_t i)
 	quantize_row(c, i);
 }
 
-/* act = norm(x, after adding what the last block left in delta) */
-static void norm_rows(struct cpu *c, const float *weights, bool add_delta, bool quantize)
+/* act = norm(x, after adding what the last block left in delta, with its own norm if it has one) */
+static void norm_rows(
+	struct cpu *c, const float *weights, const float *post_norm, bool add_delta, bool quantize)
 {
 	c->norm = weights;
+	c->post_norm = post_norm;
 	c->add_delta = add_delta;
 	c->quantize = quantize;
 	c->act.n = c->model->hp.width;
@@ -140,23 +147,29 @@ static void norm_rows(struct cpu *c, const float *weights, bool add_delta, bool 
 static void embed_row(void *arg, uint32_t i)
 {
 	struct cpu *c = arg;
-	uint32_t half = c->model->hp.rope_dims / 2;
-	float pos = (float)c->rows[i].pos * c->model->hp.rope_scale;
+	const struct og_hparams *hp = &c->model->hp;
+	uint32_t half = hp->rope_dims / 2;
+	float pos = (float)c->rows[i].pos, *x = c->x + (size_t)i * hp->width;
 
-	og_weight_row(
-		&c->model->embedding, c->rows[i].token, c->x + (size_t)i * c->model->hp.width);
-	for (uint32_t j = 0; j < half; j++) {
-		c->rope_cos[(size_t)i * half + j] = cosf(pos * c->rope_freqs[j]);
-		c->rope_sin[(size_t)i * half + j] = sinf(pos * c->rope_freqs[j]);
-	}
+	og_weight_row(&c->model->embedding, c->rows[i].token, x);
+	for (uint32_t j = 0; hp->embed_scale != 1 && j < hp->width; j++)
+		x[j] *= hp->embed_scale;
+	for (int r = 0; r < 2; r++)
+		for (uint32_t j = 0; j < half; j++) {
+			float angle = pos * c->rope_freqs[r][j], m = hp->rope[r].magnitude;
+
+			c->rope_cos[r][(size_t)i * half + j] = cosf(angle) * m;
+			c->rope_sin[r][(size_t)i * half + j] = sinf(angle) * m;
+		}
 }
 
 static void rotate(const struct cpu *c, float *head, uint32_t row)
 {
-	uint32_t half = c->model->hp.rope_dims / 2;
-	bool halves = c->model->hp.rope_halves;
-	const float *cosine = c->rope_cos + (size_t)row * half;
-	const float *sine = c->rope_sin + (size_t)row * half;
+	const struct og_hparams *hp = &c->model->hp;
+	uint32_t half = hp->rope_dims / 2;
+	bool halves = hp->rope_halves, windowed = hp->windowed[c->layer];
+	const float *cosine = c->rope_cos[windowed] + (size_t)row * half;
+	const float *sine = c->rope_sin[windowed] + (size_t)row * half;
 
 	for (uint32_t j = 0; j < half; j++) {
 		float *a = head + (halves ? j : 2 * j);
@@ -173,38 +186,51 @@ static const uint32_t *pages_of(const struct cpu *c, const struct og_row *row)
 	return c->tables + (size_t)row->slot * c->table_pages;
 }
 
-/* Rotate the row's queries and keys, and file its keys and values. */
+/* A head of queries or keys: its norm, if it has one, then its rotation. */
+static void prepare_head(const struct cpu *c, float *head, const float *norm, uint32_t row)
+{
+	if (norm)
+		c->k->rms_norm(head, head, norm, c->model->hp.head_dim, c->model->hp.norm_eps);
+	rotate(c, head, row);
+}
+
+/* Prepare the row's queries and keys, and file its keys and values. */
 static void store_row(void *arg, uint32_t i)
 {
 	struct cpu *c = arg;
 	const struct og_hparams *hp = &c->model->hp;
+	const struct og_layer *l = &c->model->layers[c->layer];
 	const struct og_row *row = &c->rows[i];
 	uint32_t n = hp->head_dim, page = pages_of(c, row)[row->pos / OG_KV_PAGE_TOKENS];
 	size_t at = (size_t)(row->pos % OG_KV_PAGE_TOKENS) * n;
 
 	for (uint32_t h = 0; h < hp->nb_heads; h++)
-		rotate(c, c->q + ((size_t)i * hp->nb_heads + h) * n, i);
+		prepare_head(c, c->q + ((size_t)i * hp->nb_heads + h) * n, l->q_norm, i);
 	for (uint32_t h = 0; h < hp->nb_kv_heads; h++) {
 		float *key = c->key + ((size_t)i * hp->nb_kv_heads + h) * n;
 		const float *value = c->value + ((size_t)i * hp->nb_kv_heads + h) * n;
 
-		rotate(c, key, i);
+		prepare_head(c, key, l->k_norm, i);
 		c->k->to_f16(og_kv_keys(&c->kv, page, c->layer, h) + at, key, n);
 		c->k->to_f16(og_kv_values(&c->kv, page, c->layer, h) + at, value, n);
 	}
 }
 
-/* score[t] = q * key t over up to ATTENTION_PAGES pages */
+/* score[t] = q * key t over up to ATTENTION_PAGES pages, those before `skip` out of sight */
 static void score_pages(const struct cpu *c, float *score, const float *q, const uint32_t *pages,
-	uint32_t kv_head, uint32_t count)
+	uint32_t kv_head, uint32_t count, uint32_t skip)
 {
 	uint32_t n = c->model->hp.head_dim;
-	float scale = 1.0f / sqrtf((float)n);
+	float scale = c->model->hp.attn_scale, cap = c->model->hp.attn_cap;
 
 	for (uint32_t t = 0; t < count; t += OG_KV_PAGE_TOKENS)
 		c->k->scores(score + t, q,
 			og_kv_keys(&c->kv, pages[t / OG_KV_PAGE_TOKENS], c->layer, kv_head),
 			OG_MIN(count - t, (uint32_t)OG_KV_PAGE_TOKENS), n, scale);
+	for (uint32_t t = 0; cap > 0 && t < count; t++)
+		score[t] = cap * tanhf(score[t] / cap);
+	for (uint32_t t = 0; t < skip; t++)
+		score[t] = -INFINITY;
 }
 
 /* part = sum of score[t] * value t over the same pages */
@@ -221,30 +247,33 @@ static void mix_pages(const struct cpu *c, float *part, const float *score, cons
 }
 
 /*
- * One query over positions 0 … count-1, by blocks of fixed size with a running maximum, so that no
- * scratch grows with the context and the order of sums depends on the position alone.
+ * One query over positions from … count-1, by blocks of fixed size with a running maximum, so that no
+ * scratch grows with the context and the order of sums depends on the positions alone.
  */
 static void attend(const struct cpu *c, float *out, const float *q, const uint32_t *pages,
-	uint32_t kv_head, uint32_t count)
+	uint32_t kv_head, uint32_t from, uint32_t count)
 {
-	uint32_t n = c->model->hp.head_dim;
+	uint32_t n = c->model->hp.head_dim, skip = from % OG_KV_PAGE_TOKENS;
 	float max = -INFINITY, total = 0;
 	float score[ATTENTION_BLOCK], part[OG_MODEL_HEAD_DIM_MAX];
 
 	memset(out, 0, n * sizeof(float));
-	for (uint32_t t = 0; t < count; t += ATTENTION_BLOCK, pages += ATTENTION_PAGES) {
+	pages += from / OG_KV_PAGE_TOKENS;
+	for (uint32_t t = from - skip; t < count; t += ATTENTION_BLOCK, pages += ATTENTION_PAGES) {
 		uint32_t block = OG_MIN(count - t, (uint32_t)ATTENTION_BLOCK);
 		float new_max = max, keep;
 
-		score_pages(c, score, q, pages, kv_head, block);
+		score_pages(c, score, q, pages, kv_head, block, skip);
 		for (uint32_t j = 0; j < block; j++)
 			new_max = OG_MAX(new_max, score[j]);
 		keep = expf(max - new_max);
+		/* Of what is out of sight e^-87 remains, less than rounding loses. */
 		total = total * keep + c->k->exp_sum(score, block, new_max);
 		mix_pages(c, part, score, pages, kv_head, block);
 		for (uint32_t j = 0; j < n; j++)
 			out[j] = out[j] * keep + part[j];
 		max = new_max;
+		skip = 0;
 	}
 	for (uint32_t j = 0; j < n; j++)
 		out[j] /= total;
@@ -262,7 +291,8 @@ static void attend_item(void *arg, uint32_t item)
 	for (uint32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
 		size_t at = ((size_t)i * hp->nb_heads + h) * hp->head_dim;
 
-		attend(c, c->act_x + at, c->q + at, pages_of(c, row), kv_head, row->pos + 1);
+		attend(c, c->act_x + at, c->q + at, pages_of(c, row), kv_head,
+			og_window_start(hp, c->layer, row->pos), row->pos + 1);
 	}
 }
 
@@ -271,22 +301,26 @@ static void quantize_item(void *arg, uint32_t i)
 	quantize_row(arg, i);
 }
 
-static void swiglu_row(void *arg, uint32_t i)
+static void gate_row(void *arg, uint32_t i)
 {
 	struct cpu *c = arg;
 	uint32_t n = c->model->hp.ff_width;
 	float *gate = c->gate + (size_t)i * n;
 
-	c->k->swiglu(gate, c->up + (size_t)i * n, n);
+	if (c->model->hp.activation == OG_ACT_GELU_TANH)
+		c->k->geglu(gate, c->up + (size_t)i * n, n);
+	else
+		c->k->swiglu(gate, c->up + (size_t)i * n, n);
 	memcpy(c->act_x + (size_t)i * n, gate, n * sizeof(float));
 	quantize_row(c, i);
 }
 
-static void attention_block(struct cpu *c, const struct og_layer *l, bool add_delta)
+/* `before`: the layer whose feed-forward output is still in delta, or NULL. */
+static void attention_block(struct cpu *c, const struct og_layer *l, const struct og_layer *before)
 {
 	const struct og_hparams *hp = &c->model->hp;
 
-	norm_rows(c, l->attn_norm, add_delta,
+	norm_rows(c, l->attn_norm, before ? before->ffn_post_norm : NULL, before != NULL,
 		wants_integers(&l->q) || wants_integers(&l->k) || wants_integers(&l->v));
 	add_part(c, &l->q, c->q, l->q_bias);
 	add_part(c, &l->k, c->key, l->k_bias);
@@ -297,19 +331,20 @@ static void attention_block(struct cpu *c, const struct og_layer *l, bool add_de
 	c->act.n = hp->nb_heads * hp->head_dim;
 	c->quantize = wants_integers(&l->o);
 	og_pool_run(c->pool, quantize_item, c, c->nb_rows);
-	add_part(c, &l->o, c->delta, NULL);
+	add_part(c, &l->o, c->delta, l->o_bias);
 	multiply_parts(c);
 }
 
 static void ff_block(struct cpu *c, const struct og_layer *l)
 {
-	norm_rows(c, l->ffn_norm, true, wants_integers(&l->gate) || wants_integers(&l->up));
+	norm_rows(c, l->ffn_norm, l->attn_post_norm, true,
+		wants_integers(&l->gate) || wants_integers(&l->up));
 	add_part(c, &l->gate, c->gate, NULL);
 	add_part(c, &l->up, c->up, NULL);
 	multiply_parts(c);
 	c->act.n = c->model->hp.ff_width;
 	c->quantize = wants_integers(&l->down);
-	og_pool_run(c->pool, swiglu_row, c, c->nb_rows);
+	og_pool_run(c->pool, gate_row, c, c->nb_rows);
 	add_part(c, &l->down, c->delta, NULL);
 	multiply_parts(c);
 }
@@ -334,6 +369,32 @@ static uint32_t gather_wanted(struct cpu *c)
 	return n;
 }
 
+static void cap_row(void *arg, uint32_t i)
+{
+	struct cpu *c = arg;
+	float cap = c->model->hp.logit_cap, *logits = c->logits + (size_t)i * c->model->hp.vocab;
+
+	for (uint32_t j = 0; j < c->model->hp.vocab; j++)
+		logits[j] = cap * tanhf(logits[j] / cap);
+}
+
+static int output_block(struct cpu *c, float *logits)
+{
+	const struct og_model *m = c->model;
+	int ret = og_model_wait(m, m->hp.nb_layers + 1);
+
+	if (ret < 0)
+		return ret;
+	norm_rows(c, m->output_norm, m->layers[m->hp.nb_layers - 1].ffn_post_norm, true,
+		wants_integers(&m->output));
+	add_part(c, &m->output, logits, NULL);
+	multiply_parts(c);
+	c->logits = logits;
+	if (m->hp.logit_cap > 0)
+		og_pool_run(c->pool, cap_row, c, c->nb_rows);
+	return 0;
+}
+
 static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
 {
 	struct cpu *c = OG_CONTAINER_OF(b, struct cpu, base);
@@ -345,16 +406,17 @@ static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
 	c->table_pages = batch->table_pages;
 	og_pool_run(c->pool, embed_row, c, c->nb_rows);
 	for (c->layer = 0; c->layer < m->hp.nb_layers; c->layer++) {
-		attention_block(c, &m->layers[c->layer], c->layer > 0);
-		ff_block(c, &m->layers[c->layer]);
+		const struct og_layer *l = &m->layers[c->layer];
+		/* Its weights may still be on their way from the disk. */
+		int ret = og_model_wait(m, 1 + c->layer);
+
+		if (ret < 0)
+			return ret;
+		attention_block(c, l, c->layer > 0 ? l - 1 : NULL);
+		ff_block(c, l);
 	}
 	c->nb_rows = gather_wanted(c);
-	if (c->nb_rows == 0)
-		return 0;
-	norm_rows(c, m->output_norm, true, wants_integers(&m->output));
-	add_part(c, &m->output, batch->logits, NULL);
-	multiply_parts(c);
-	return 0;
+	return c->nb_rows > 0 ? output_block(c, batch->logits) : 0;
 }
 
 static int cpu_save_page(struct og_backend *b, uint32_t page, void *out)
@@ -416,9 +478,11 @@ static size_t carve_all(struct cpu *c, size_t rows, float *block)
 	size_t act_width = OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
 	struct carver at = {block, 0};
 
-	c->rope_freqs = carve(&at, half);
-	c->rope_cos = carve(&at, rows * half);
-	c->rope_sin = carve(&at, rows * half);
+	for (int r = 0; r < 2; r++) {
+		c->rope_freqs[r] = carve(&at, half);
+		c->rope_cos[r] = carve(&at, rows * half);
+		c->rope_sin[r] = carve(&at, rows * half);
+	}
 	c->x = carve(&at, rows * hp->width);
 	c->delta = carve(&at, rows * hp->width);
 	c->q = carve(&at, rows * q_width);
@@ -428,6 +492,7 @@ static size_t carve_all(struct cpu *c, size_t rows, float *block)
 	c->up = carve(&at, rows * hp->ff_width);
 	c->act_x = carve(&at, rows * act_width);
 	c->act_scale = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
+	c->act_sum = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
 	return at.used;
 }
 
@@ -442,13 +507,7 @@ static int make_scratch(struct cpu *c, size_t rows)
 	if (!c->scratch || !c->act_q)
 		return -ENOMEM;
 	carve_all(c, rows, c->scratch);
-	c->act = (struct og_activations){c->act_x, c->act_q, c->act_scale, hp->width};
-	for (uint32_t j = 0; j < hp->rope_dims / 2; j++) {
-		float factor = c->model->rope_factors ? c->model->rope_factors[j] : 1.0f;
-
-		c->rope_freqs[j] =
-			powf(hp->rope_base, -2.0f * (float)j / (float)hp->rope_dims) / factor;
-	}
+	c->act = (struct og_activations){c->act_x, c->act_q, c->act_scale, c->act_sum, hp->width};
 	return 0;
 }
 
@@ -466,6 +525,11 @@ int og_cpu_backend_create(
 	ret = c->k ? 0 : -EOPNOTSUPP;
 	if (ret == 0)
 		ret = make_scratch(c, opts->rows_max);
+	if (ret == 0)
+		ret = og_model_wait(opts->model, 0); /* some frequencies come with the weights */
+	for (int r = 0; r < 2 && ret == 0; r++)
+		og_rope_freqs(&opts->model->hp, &opts->model->hp.rope[r], opts->context,
+			c->rope_freqs[r]);
 	if (ret == 0)
 		ret = og_kv_cache_init(&c->kv, &opts->model->hp, opts->nb_pages);
 	if (ret == 0)

@@ -13,14 +13,15 @@
 enum { OG_ACT_BLOCK = OG_Q8_0_VALUES };
 
 /*
- * Activation vectors as the kernels want them: plain, and for Q8_0 weights also as 16-bit integers
- * with a scale per block of 32. 16 bits keep the rounding below that of fp16 weights, and the dot
- * product of a block is exact: 4 * 128 * 32767 per lane fits the 24 bits of a float.
+ * Activation vectors as the kernels want them: plain, and for weights in blocks also as 16-bit
+ * integers with a scale per block of 32. 16 bits keep the rounding below that of fp16 weights, and the
+ * dot product of a block is exact: 4 * 128 * 32767 per lane fits the 24 bits of a float.
  */
 struct og_activations {
 	const float *x;       /* (count, n) */
 	const int16_t *q;     /* (count, n) */
 	const float *q_scale; /* (count, n / 32) */
+	const float *q_sum; /* (count, n / 32): of the block's values, as the integers have them */
 	uint32_t n;
 };
 
@@ -35,7 +36,7 @@ struct og_cpu_kernels {
 	const char *isa;
 	og_matmul_fn *matmul[OG_DTYPES];
 	/* n a multiple of 32 */
-	void (*quantize)(const float *x, int16_t *q, float *scale, uint32_t n);
+	void (*quantize)(const float *x, int16_t *q, float *scale, float *sum, uint32_t n);
 	void (*rms_norm)(float *out, const float *x, const float *w, uint32_t n, float eps);
 	/* out[t] = scale * dot(q, k[t]) for `count` keys of fp16, one after the other */
 	void (*scores)(float *out, const float *q, const uint16_t *k, uint32_t count, uint32_t n,
@@ -47,6 +48,8 @@ struct og_cpu_kernels {
 	void (*to_f16)(uint16_t *out, const float *x, uint32_t n);
 	/* gate = silu(gate) * up */
 	void (*swiglu)(float *gate, const float *up, uint32_t n);
+	/* gate = gelu(gate) * up, by the tanh approximation */
+	void (*geglu)(float *gate, const float *up, uint32_t n);
 };
 
 /* NULL: the best that this processor runs. Returns NULL for a name that is unknown or cannot run. */

@@ -26,6 +26,8 @@ enum { LANES = 4 };
 
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef uint8_t vb __attribute__((vector_size(32))); /* small integers of a block, to be widened */
+typedef float v8 __attribute__((vector_size(32)));   /* one for each part of a K block */
 
 static inline vf vf_load(const float *p)
 {
@@ -169,69 +171,99 @@ static inline float f16_scale(const void *p)
 #endif
 
 /*
- * A block of a Q8_0 row, widened to 16 bits and multiplied with 32 activations: LANES partial sums,
- * exact.
+ * 32 small integers of a row, widened to 16 bits and multiplied with 32 activations: LANES partial
+ * sums, exact. q_dot_halves() scales the sums of values 0 … 15 and of 16 … 31 apart and adds them.
  */
 #if defined(OG_ISA_AVX512)
 
-typedef __m512i q8_block;
+typedef __m512i q_block;
 
-static inline q8_block q8_load(const uint8_t *values)
+static inline q_block q_widen(const vb *values)
 {
-	return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const void *)values));
+	return _mm512_cvtepi8_epi16((__m256i)*values);
 }
 
-static inline vf q8_dot(q8_block w, const int16_t *x)
+static inline vf q_dot(q_block w, const int16_t *x)
 {
 	return (vf)_mm512_cvtepi32_ps(_mm512_madd_epi16(w, _mm512_loadu_si512((const void *)x)));
+}
+
+static inline vf q_dot_halves(q_block w, const int16_t *x, float low, float high, vf sum)
+{
+	__m512 scale = _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high));
+
+	return vf_fma(q_dot(w, x), (vf)scale, sum);
 }
 
 #elif defined(OG_ISA_AVX2)
 
 typedef struct {
 	__m256i half[2];
-} q8_block;
+} q_block;
 
-static inline q8_block q8_load(const uint8_t *values)
+static inline q_block q_widen(const vb *values)
 {
-	return (q8_block){{
-		_mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)values)),
-		_mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(values + 16))),
+	return (q_block){{
+		_mm256_cvtepi8_epi16(_mm256_castsi256_si128((__m256i)*values)),
+		_mm256_cvtepi8_epi16(_mm256_extracti128_si256((__m256i)*values, 1)),
 	}};
 }
 
-static inline vf q8_dot(q8_block w, const int16_t *x)
+static inline __m256i q_madd(q_block w, const int16_t *x, int half)
 {
-	__m256i low = _mm256_madd_epi16(w.half[0], _mm256_loadu_si256((const void *)x));
-	__m256i high = _mm256_madd_epi16(w.half[1], _mm256_loadu_si256((const void *)(x + 16)));
+	return _mm256_madd_epi16(w.half[half], _mm256_loadu_si256((const void *)(x + 16 * half)));
+}
 
-	return (vf)_mm256_cvtepi32_ps(_mm256_add_epi32(low, high));
+static inline vf q_dot(q_block w, const int16_t *x)
+{
+	return (vf)_mm256_cvtepi32_ps(_mm256_add_epi32(q_madd(w, x, 0), q_madd(w, x, 1)));
+}
+
+static inline vf q_dot_halves(q_block w, const int16_t *x, float low, float high, vf sum)
+{
+	sum = vf_fma((vf)_mm256_cvtepi32_ps(q_madd(w, x, 0)), vf_set(low), sum);
+	return vf_fma((vf)_mm256_cvtepi32_ps(q_madd(w, x, 1)), vf_set(high), sum);
 }
 
 #else
 
 typedef struct {
 	int8_t v[32];
-} q8_block;
+} q_block;
 
-static inline q8_block q8_load(const uint8_t *values)
+static inline q_block q_widen(const vb *values)
 {
-	q8_block b;
+	q_block b;
 
 	memcpy(b.v, values, sizeof(b.v));
 	return b;
 }
 
-static inline vf q8_dot(q8_block w, const int16_t *x)
+static inline vf q_half(const q_block *w, const int16_t *x, int half)
 {
 	vi sum = {0};
 
-	for (int i = 0; i < 32; i++)
-		sum[i % LANES] += w.v[i] * x[i];
+	for (int i = 16 * half; i < 16 * half + 16; i++)
+		sum[i % LANES] += w->v[i] * x[i];
 	return __builtin_convertvector(sum, vf);
 }
 
+static inline vf q_dot(q_block w, const int16_t *x)
+{
+	return q_half(&w, x, 0) + q_half(&w, x, 1);
+}
+
+static inline vf q_dot_halves(q_block w, const int16_t *x, float low, float high, vf sum)
+{
+	return q_half(&w, x, 1) * high + (q_half(&w, x, 0) * low + sum);
+}
+
 #endif
+
+static inline void vb_load(vb *v, const uint8_t *p)
+{
+	memcpy(v, p, sizeof(*v));
+}
 
 /* e^x to about 1 ulp for x in [-87, 88]; outside it is clamped. */
 static inline vf vf_exp(vf x)

@@ -39,56 +39,84 @@ static void rms_norm(float *out, const float *x, const float *w, uint32_t n, flo
 		out[i] = (float)(x[i] / sqrt(sum / n + eps)) * w[i];
 }
 
-static void rope(const struct og_model *m, float *head, uint32_t pos)
+/* The text is all of the context: it decides between a rope's two sets of factors. */
+static void rope(const struct ref *f, uint32_t layer, float *head, uint32_t pos)
 {
+	const struct og_model *m = f->m;
+	const struct og_rope *r = &m->hp.rope[m->hp.windowed[layer]];
+	const float *factors =
+		r->has_long && f->count > m->hp.original_context ? r->long_factors : r->factors;
 	uint32_t half = m->hp.rope_dims / 2;
 
 	for (uint32_t j = 0; j < half; j++) {
 		uint32_t a = m->hp.rope_halves ? j : 2 * j;
 		uint32_t b = m->hp.rope_halves ? j + half : 2 * j + 1;
-		double freq = pow(m->hp.rope_base, -2.0 * j / m->hp.rope_dims);
-		double angle = pos * (double)m->hp.rope_scale * freq /
-			       (m->rope_factors ? m->rope_factors[j] : 1.0f);
+		double angle = pos * pow(r->base, -2.0 * j / m->hp.rope_dims) / factors[j];
 		float x = head[a], y = head[b];
 
-		head[a] = (float)(x * cos(angle) - y * sin(angle));
-		head[b] = (float)(x * sin(angle) + y * cos(angle));
+		head[a] = (float)(r->magnitude * (x * cos(angle) - y * sin(angle)));
+		head[b] = (float)(r->magnitude * (x * sin(angle) + y * cos(angle)));
 	}
 }
 
-/* One head over positions 0 … pos. */
-static void attend(struct ref *f, float *out, const float *q, const float *keys,
-	const float *values, uint32_t pos)
+static double capped(double x, double cap)
 {
-	uint32_t n = f->m->hp.head_dim, stride = f->m->hp.nb_kv_heads * n;
+	return cap > 0 ? cap * tanh(x / cap) : x;
+}
+
+/* One head over positions from … pos. */
+static void attend(struct ref *f, float *out, const float *q, const float *keys,
+	const float *values, uint32_t from, uint32_t pos)
+{
+	const struct og_hparams *hp = &f->m->hp;
+	uint32_t n = hp->head_dim, stride = hp->nb_kv_heads * n;
 	double max = -INFINITY, total = 0;
 
-	for (uint32_t t = 0; t <= pos; t++) {
+	for (uint32_t t = from; t <= pos; t++) {
 		double sum = 0;
 
 		for (uint32_t i = 0; i < n; i++)
 			sum += (double)q[i] * keys[(size_t)t * stride + i];
-		f->score[t] = (float)(sum / sqrt(n));
+		f->score[t] = (float)capped(sum * hp->attn_scale, hp->attn_cap);
 		max = fmax(max, f->score[t]);
 	}
-	for (uint32_t t = 0; t <= pos; t++) {
+	for (uint32_t t = from; t <= pos; t++) {
 		f->score[t] = (float)exp(f->score[t] - max);
 		total += f->score[t];
 	}
 	for (uint32_t i = 0; i < n; i++) {
 		double sum = 0;
 
-		for (uint32_t t = 0; t <= pos; t++)
+		for (uint32_t t = from; t <= pos; t++)
 			sum += f->score[t] * (double)values[(size_t)t * stride + i];
 		out[i] = (float)(sum / total);
 	}
+}
+
+/* A head's own norm, if the model has one, and its rotation. */
+static void prepare_head(
+	const struct ref *f, uint32_t layer, float *head, const float *norm, uint32_t pos)
+{
+	if (norm)
+		rms_norm(head, head, norm, f->m->hp.head_dim, f->m->hp.norm_eps);
+	rope(f, layer, head, pos);
+}
+
+/* x += what a block gives, after its norm, if it has one. */
+static void add_block(struct ref *f, const float *post_norm)
+{
+	const struct og_hparams *hp = &f->m->hp;
+
+	if (post_norm)
+		rms_norm(f->h, f->h, post_norm, hp->width, hp->norm_eps);
+	add(f->x, f->h, hp->width);
 }
 
 static void attention(struct ref *f, uint32_t layer, uint32_t pos)
 {
 	const struct og_hparams *hp = &f->m->hp;
 	const struct og_layer *l = &f->m->layers[layer];
-	uint32_t n = hp->head_dim, kv_width = hp->nb_kv_heads * n;
+	uint32_t n = hp->head_dim, kv_width = hp->nb_kv_heads * n, from = 0;
 	float *keys = f->keys + (size_t)layer * f->count * kv_width;
 	float *values = f->values + (size_t)layer * f->count * kv_width;
 	float *key = keys + (size_t)pos * kv_width, *value = values + (size_t)pos * kv_width;
@@ -101,16 +129,26 @@ static void attention(struct ref *f, uint32_t layer, uint32_t pos)
 	add(key, l->k_bias, kv_width);
 	add(value, l->v_bias, kv_width);
 	for (uint32_t h = 0; h < hp->nb_heads; h++)
-		rope(f->m, f->q + h * n, pos);
+		prepare_head(f, layer, f->q + h * n, l->q_norm, pos);
 	for (uint32_t h = 0; h < hp->nb_kv_heads; h++)
-		rope(f->m, key + h * n, pos);
+		prepare_head(f, layer, key + h * n, l->k_norm, pos);
+	while (hp->windowed[layer] && pos - from >= hp->window)
+		from++;
 	for (uint32_t h = 0; h < hp->nb_heads; h++) {
 		uint32_t at = h / (hp->nb_heads / hp->nb_kv_heads) * n;
 
-		attend(f, f->att + h * n, f->q + h * n, keys + at, values + at, pos);
+		attend(f, f->att + h * n, f->q + h * n, keys + at, values + at, from, pos);
 	}
 	matvec(f, f->h, &l->o, f->att);
-	add(f->x, f->h, hp->width);
+	add(f->h, l->o_bias, hp->width);
+	add_block(f, l->attn_post_norm);
+}
+
+static float activate(enum og_activation activation, float x)
+{
+	if (activation == OG_ACT_SILU)
+		return x / (1.0f + expf(-x));
+	return 0.5f * x * (1.0f + tanhf(sqrtf(2 / (float)M_PI) * (x + 0.044715f * x * x * x)));
 }
 
 static void feed_forward(struct ref *f, uint32_t layer)
@@ -122,12 +160,26 @@ static void feed_forward(struct ref *f, uint32_t layer)
 	matvec(f, f->gate, &l->gate, f->h);
 	matvec(f, f->up, &l->up, f->h);
 	for (uint32_t i = 0; i < hp->ff_width; i++)
-		f->gate[i] = f->gate[i] / (1.0f + expf(-f->gate[i])) * f->up[i];
+		f->gate[i] = activate(hp->activation, f->gate[i]) * f->up[i];
 	matvec(f, f->h, &l->down, f->gate);
-	add(f->x, f->h, hp->width);
+	add_block(f, l->ffn_post_norm);
 }
 
 int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
+{
+	return og_ref_forward_layers(m, tokens, count, logits, NULL);
+}
+
+static void keep(const struct ref *f, float *stream, uint32_t layer, uint32_t pos)
+{
+	uint32_t n = f->m->hp.width;
+
+	if (stream)
+		memcpy(stream + ((size_t)layer * f->count + pos) * n, f->x, n * sizeof(float));
+}
+
+int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint32_t count,
+	float *logits, float *stream)
 {
 	const struct og_hparams *hp = &m->hp;
 	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
@@ -152,12 +204,18 @@ int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t co
 	f.score = f.row + row;
 	for (uint32_t pos = 0; pos < count; pos++) {
 		og_weight_row(&m->embedding, tokens[pos], f.x);
+		for (uint32_t i = 0; i < hp->width; i++)
+			f.x[i] *= hp->embed_scale;
+		keep(&f, stream, 0, pos);
 		for (uint32_t layer = 0; layer < hp->nb_layers; layer++) {
 			attention(&f, layer, pos);
 			feed_forward(&f, layer);
+			keep(&f, stream, layer + 1, pos);
 		}
 		rms_norm(f.h, f.x, m->output_norm, hp->width, hp->norm_eps);
 		matvec(&f, logits + (size_t)pos * hp->vocab, &m->output, f.h);
+		for (size_t i = pos * (size_t)hp->vocab; i < (pos + (size_t)1) * hp->vocab; i++)
+			logits[i] = (float)capped(logits[i], hp->logit_cap);
 	}
 	free(block);
 	return 0;

@@ -9,12 +9,13 @@ import path from 'node:path'
 import readline from 'node:readline'
 import HyperDHT from 'hyperdht'
 import Hyperswarm from 'hyperswarm'
+import { inLab, jsHost, takePlace } from './lab.mjs'
 
 export const root = path.resolve(import.meta.dirname, '../..')
 export const build = process.env.OG_BUILD || path.join(root, 'build')
 export const all = process.env.OG_ALL === '1'
 export const MiB = 1024 * 1024
-export { HyperDHT, Hyperswarm, randomBytes }
+export { HyperDHT, Hyperswarm, inLab, jsHost, randomBytes }
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 export const sha256 = (data) => createHash('sha256').update(data).digest()
@@ -51,7 +52,7 @@ export function freePort () {
   return new Promise((resolve, reject) => {
     const probe = createSocket('udp4')
     probe.once('error', reject)
-    probe.bind(0, '127.0.0.1', () => {
+    probe.bind(0, jsHost, () => {
       const { port } = probe.address()
       probe.close(() => resolve(port))
     })
@@ -62,7 +63,11 @@ export function freePort () {
 export function cleanup (t) {
   const steps = []
   t.after(async () => {
-    for (const step of steps.reverse()) await step()
+    let failed
+    for (const step of steps.reverse()) {
+      try { await step() } catch (err) { failed ??= err }
+    }
+    if (failed) throw failed
   })
   return (step) => steps.push(step)
 }
@@ -124,21 +129,22 @@ export class Child {
 }
 
 export class OgPeer extends Child {
-  constructor (args = []) {
-    super(path.join(build, 'tests/conformance/og_peer'), args)
+  constructor (args = [], place) {
+    super(...place.command(path.join(build, 'tests/conformance/og_peer'), args))
+    this.name = 'og_peer'
   }
 
-  static async start (after, { bootstrap, first, seed, firewalled, host } = {}) {
-    const args = []
+  static async start (after, { bootstrap, first, seed, firewalled, place = takePlace(after) } = {}) {
+    const args = ['--driver', place.driver, '--host', place.address, '--prefix', String(place.prefix),
+      '--gateway', place.gateway]
     if (bootstrap?.length) args.push('--bootstrap', bootstrap.join(','))
     if (first) args.push('--first')
     if (seed) args.push('--seed', seed.toString('hex'))
     if (firewalled) args.push('--firewalled')
-    if (host) args.push('--host', host)
-    const p = new OgPeer(args)
+    const p = new OgPeer(args, place)
     after(async () => {
       const { code, signal } = await p.stop()
-      if (code !== 0) throw new Error(`og_peer ended with ${code ?? signal}: ${p.stderr}`)
+      if (code !== 0 && !p.killed) throw new Error(`og_peer ended with ${code ?? signal}: ${p.stderr}`)
     })
     const { address, key } = await p.on('listening')
     p.address = address
@@ -148,6 +154,16 @@ export class OgPeer extends Child {
 
   join (topic, { server = true, client = true } = {}) {
     this.send({ cmd: 'join', topic: topic.toString('hex'), server, client })
+  }
+
+  kill () {
+    this.killed = true
+    this.proc.kill('SIGKILL')
+    return this.exited
+  }
+
+  dial (key, at) {
+    this.send({ cmd: 'dial', key: key.toString('hex'), at })
   }
 
   // Waits for a connection to that key; returns helpers for it.
@@ -170,6 +186,15 @@ export class OgPeer extends Child {
     }
   }
 
+  // Other nodes have it in their tables.
+  persistent (ms = 30000) {
+    return until(ms, 'og_peer: persistent', async () => {
+      this.events = this.events.filter((ev) => ev.ev !== 'stats')
+      this.send({ cmd: 'stats' })
+      return (await this.on('stats')).persistent
+    })
+  }
+
   tags = 0
   async value (cmd, rest, ms = 20000) {
     const tag = ++this.tags
@@ -181,21 +206,32 @@ export class OgPeer extends Child {
 // A private DHT of persistent JavaScript nodes.
 export async function jsNetwork (after, nodes = 8) {
   const port = await freePort()
-  const first = HyperDHT.bootstrapper(port, '127.0.0.1', { host: '127.0.0.1' })
+  const first = HyperDHT.bootstrapper(port, jsHost, { host: jsHost })
   const list = [first]
   after(async () => { for (const n of list.slice().reverse()) await n.destroy({ force: true }) })
   await first.fullyBootstrapped()
-  const bootstrap = [`127.0.0.1:${port}`]
+  const bootstrap = [`${jsHost}:${port}`]
   while (list.length < nodes) {
-    const n = new HyperDHT({ bootstrap, host: '127.0.0.1', port: await freePort(), ephemeral: false, firewalled: false })
+    const n = new HyperDHT({ bootstrap, host: jsHost, port: await freePort(), ephemeral: false, firewalled: false })
     list.push(n)
     await n.fullyBootstrapped()
   }
   return { bootstrap, nodes: list }
 }
 
-// A private DHT made only of og-nodes, all in one process (og_net).
+// In a lab every node is a process with a port of its own.
+async function ogNetworkInLab (after, nodes) {
+  const first = await OgPeer.start(after, { first: true })
+  const bootstrap = [first.address]
+  const others = []
+  while (others.length < nodes - 1) others.push(await OgPeer.start(after, { bootstrap }))
+  await Promise.all(others.map((p) => p.persistent()))
+  return { bootstrap }
+}
+
+// A private DHT made only of og-nodes: all in one process (og_net), but for a lab.
 export async function ogNetwork (after, nodes = 8, args = []) {
+  if (inLab) return ogNetworkInLab(after, Math.min(nodes, 8))
   const p = new Child(path.join(build, 'tests/conformance/og_net'), ['--nodes', String(nodes), ...args])
   after(async () => {
     const { code, signal } = await p.stop()

@@ -3,16 +3,19 @@
  * with it what an application does with a Hyperswarm peer: join topics, exchange bytes, store values.
  *
  *   og_peer [--bootstrap HOST:PORT,…] [--first] [--seed HEX64] [--host IP] [--port N] [--firewalled]
+ *           [--driver socket|ethdev:<devargs>] [--prefix BITS] [--gateway IP]
  *
  * stdin:  {"cmd":"join","topic":HEX,"server":true,"client":true} {"cmd":"leave","topic":HEX}
- *         {"cmd":"dial","key":HEX} {"cmd":"write","slot":N,"gen":N,"text":"…"}
+ *         {"cmd":"dial","key":HEX,"at":"HOST:PORT"} {"cmd":"write","slot":N,"gen":N,"text":"…"}
  *         {"cmd":"pattern","slot":N,"gen":N,"bytes":N} (byte i is (i * 31 + (i >> 8)) & 255, then END)
  *         {"cmd":"end"|"close",…} {"cmd":"put_immutable","text":"…","tag":N}
  *         {"cmd":"get_immutable","key":HEX,"tag":N} {"cmd":"put_mutable","seq":N,"text":"…","tag":N}
- *         {"cmd":"get_mutable","key":HEX,"seq":N,"tag":N} {"cmd":"nodes"} {"cmd":"stop"}
+ *         {"cmd":"get_mutable","key":HEX,"seq":N,"tag":N} {"cmd":"nodes"} {"cmd":"stats"}
+ *         {"cmd":"stop"}
  * stdout: one JSON object per event; received bytes are counted, hashed, and shown while few.
  */
 #include "base/bytes.h"
+#include "base/count.h"
 #include "base/rand.h"
 #include "cluster/core.h"
 #include "dataplane/dataplane.h"
@@ -40,6 +43,8 @@ struct conn {
 static struct conn conns[SLOTS];
 static struct og_stage *commands;
 static struct og_doorbell bell;
+static struct og_dataplane *dp;
+static struct og_core *core;
 static uint8_t own_key[32];
 
 static uint64_t now_ns(void)
@@ -229,6 +234,23 @@ static void on_event(const struct og_msg *ev, bool *running)
 	}
 }
 
+/* What the core and its port count. */
+static void say_stats(void)
+{
+	const struct og_cluster_core_stats *stats = og_cluster_core_stats(core);
+	const struct og_lcore_counters *lcore = og_dataplane_counters(dp);
+	json_t *drops = json_object();
+
+	for (int i = 0; i < OG_DROP_COUNT; i++)
+		json_object_set_new(drops, og_drop_name((enum og_drop)i),
+			json_integer((json_int_t)og_dataplane_drops(dp, (enum og_drop)i)));
+	say(json_pack("{s:s, s:b, s:I, s:I, s:I, s:o}", "ev", "stats", "persistent",
+		(int)og_counter_read(&stats->persistent), "peers",
+		(json_int_t)og_counter_read(&stats->peers), "rx",
+		(json_int_t)og_counter_read(&lcore->rx_packets), "tx",
+		(json_int_t)og_counter_read(&lcore->tx_packets), "drops", drops));
+}
+
 /* ---- lines ---- */
 
 static void text_of(const json_t *o, struct og_msg *m, uint8_t *buf, size_t skip)
@@ -240,6 +262,20 @@ static void text_of(const json_t *o, struct og_msg *m, uint8_t *buf, size_t skip
 		memcpy(buf + skip, text, n);
 	m->data = buf;
 	m->len_bytes = (uint32_t)(skip + n);
+}
+
+/* "at": where to try first. */
+static void place_of(const json_t *o, struct og_msg *m, uint8_t *buf)
+{
+	const char *text = json_string_value(json_object_get(o, "at"));
+	struct og_writer w = og_writer_of(buf, 6);
+	struct og_addr a;
+
+	if (!text || og_addr_parse(&a, text) < 0)
+		return;
+	og_write_addr4(&w, &a);
+	m->data = buf;
+	m->len_bytes = (uint32_t)og_writer_len(&w);
 }
 
 static void on_line(const char *line)
@@ -269,6 +305,7 @@ static void on_line(const char *line)
 	} else if (strcmp(cmd, "dial") == 0) {
 		m.type = OG_CMD_DIAL;
 		key_of(o, "key", m.key);
+		place_of(o, &m, buf);
 	} else if (strcmp(cmd, "deny") == 0) {
 		m.type = OG_CMD_DENY;
 		key_of(o, "key", m.key);
@@ -303,6 +340,8 @@ static void on_line(const char *line)
 		m.len_bytes = 8;
 	} else if (strcmp(cmd, "nodes") == 0) {
 		m.type = OG_CMD_NODES;
+	} else if (strcmp(cmd, "stats") == 0) {
+		say_stats();
 	} else if (strcmp(cmd, "stop") == 0) {
 		m.type = OG_CMD_STOP;
 	}
@@ -336,6 +375,7 @@ static bool read_lines(void)
 static void loop(struct og_stage *events)
 {
 	bool running = true, reading = true;
+	uint64_t supervised_at = 0;
 	struct og_msg ev;
 
 	while (running) {
@@ -350,8 +390,12 @@ static void loop(struct og_stage *events)
 			return;
 		og_doorbell_announce(&bell);
 		if (og_stage_count(events) == 0)
-			poll(fds, 2, 1000);
+			poll(fds, 2, 500);
 		og_doorbell_awake(&bell);
+		if (now_ns() - supervised_at >= 500 * OG_NS_PER_MS) {
+			supervised_at = now_ns();
+			og_dataplane_supervise(dp);
+		}
 		if (fds[0].revents && !read_lines()) {
 			struct og_msg stop = {.type = OG_CMD_STOP};
 
@@ -379,7 +423,8 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"bootstrap", 1, NULL, 'b'},
 		{"first", 0, NULL, 'f'}, {"seed", 1, NULL, 's'}, {"host", 1, NULL, 'h'},
-		{"port", 1, NULL, 'p'}, {"firewalled", 0, NULL, 'w'}, {0}};
+		{"port", 1, NULL, 'p'}, {"firewalled", 0, NULL, 'w'}, {"driver", 1, NULL, 'd'},
+		{"prefix", 1, NULL, 'x'}, {"gateway", 1, NULL, 'g'}, {0}};
 	struct og_addr bootstrap[BOOTSTRAP_MAX];
 	struct og_dataplane_opts dpo = {.driver = "socket",
 		.bind = {{127, 0, 0, 1}, 0},
@@ -390,8 +435,6 @@ int main(int argc, char **argv)
 	struct og_cluster_core_opts co = {.bootstrap = bootstrap, .ephemeral = OG_CORE_NO};
 	struct og_rand rand;
 	struct og_keypair keys;
-	struct og_dataplane *dp;
-	struct og_core *core;
 	uint8_t seed[32];
 	char err[256], text[OG_ADDR_TEXT_BYTES];
 	bool first = false;
@@ -414,6 +457,12 @@ int main(int argc, char **argv)
 			dpo.bind.port = (uint16_t)atoi(optarg);
 		else if (opt == 'w')
 			co.firewalled = OG_CORE_YES;
+		else if (opt == 'd')
+			dpo.driver = optarg;
+		else if (opt == 'x')
+			dpo.prefix_bits = (uint8_t)atoi(optarg);
+		else if (opt == 'g' && og_addr_parse(&dpo.gateway, optarg) < 0)
+			return 2;
 		else if (opt == '?')
 			return 2;
 	}

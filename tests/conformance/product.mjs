@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { takePlace } from './lab.mjs'
 import { Child, build, root, tempDir, until, within } from './lib.mjs'
 
 const run = promisify(execFile)
@@ -10,8 +11,9 @@ export const demo = path.join(root, 'configs/demo.gguf')
 
 export class Node {
   // `model`: 'demo', 'echo' or null.
-  static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '' }) {
+  static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '', dht = [], place = takePlace(after) }) {
     const n = new Node()
+    n.place = place
     n.name = name
     n.root = path.join(tempDir(after), name)
     mkdirSync(n.root)
@@ -21,7 +23,9 @@ export class Node {
       ...(cluster ? ['[cluster]', ...[cluster].flat().map((id) => `id = ${id}`)] : []),
       '[dht]', `bootstrap = ${first ? 'none' : bootstrap.join(', ')}`, 'port = 0',
       ...(first ? ['ephemeral = no', 'firewalled = no'] : []),
-      '[port]', 'address = 127.0.0.1',
+      ...dht,
+      '[port]', `driver = ${place.driver}`,
+      `address = ${place.address}${place.driver === 'socket' ? '' : '/' + place.prefix}`, `gateway = ${place.gateway}`,
       '[http]', 'listen = 127.0.0.1:0',
       '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
       extra, ''
@@ -32,7 +36,7 @@ export class Node {
   }
 
   async run () {
-    this.child = new Child(path.join(build, 'cli/og-node'), ['-c', this.conf])
+    this.child = new Child(...this.place.command(path.join(build, 'cli/og-node'), ['-c', this.conf]))
     await within(20000, `${this.name}: ready`, new Promise((resolve, reject) => {
       let out = ''
       this.child.proc.stdout.on('data', (d) => { out += d; if (/^ready$/m.test(out)) resolve() })
@@ -85,5 +89,5 @@ export class Node {
   }
 }
 
-export const firstAddress = (n) => n.status.dht?.address ?? n.status.address
+export const firstAddress = (n) => n.status.dht
 export const read = (file) => readFileSync(file, 'utf8')

@@ -128,16 +128,16 @@ test('a refused peer meets silence', async (t) => {
 
 test('members that start before their DHT meet within seconds of it', async (t) => {
   const after = cleanup(t)
-  const { freePort, HyperDHT } = await import('./lib.mjs')
+  const { freePort, HyperDHT, jsHost } = await import('./lib.mjs')
   const port = await freePort()
-  const bootstrap = [`127.0.0.1:${port}`]
+  const bootstrap = [`${jsHost}:${port}`]
   const topic = randomBytes(32)
   const a = await OgPeer.start(after, { bootstrap })
   const b = await OgPeer.start(after, { bootstrap })
   a.join(topic)
   b.join(topic)
   await sleep(all ? 60000 : 8000)
-  const first = HyperDHT.bootstrapper(port, '127.0.0.1', { host: '127.0.0.1' })
+  const first = HyperDHT.bootstrapper(port, jsHost, { host: jsHost })
   after(() => first.destroy({ force: true }))
   await first.fullyBootstrapped()
   const up = Date.now()

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { spawnSync } from 'node:child_process'
 import path from 'node:path'
 import test from 'node:test'
-import { MiB, OgPeer, all, build, cleanup, connection, jsNetwork, jsSwarm, pattern, randomBytes, within } from './lib.mjs'
+import { MiB, OgPeer, all, build, cleanup, connection, inLab, jsNetwork, jsSwarm, pattern, randomBytes, within } from './lib.mjs'
 
 export const size = (all ? 100 : 10) * MiB
 
@@ -72,6 +72,7 @@ test('writes of 1 MiB are frames of 1 MiB, and arrive', async (t) => {
 })
 
 test('5 % loss, reordering and duplication on the path', { timeout: 900000 }, (t) => {
+  if (inLab) return t.skip('the bad path is one of sockets')
   const tool = spawnSync('unshare', ['-Urn', 'true'])
   if (tool.status !== 0) return t.skip('no network namespaces here')
   const run = spawnSync('unshare', ['-Urn', path.join(import.meta.dirname, 'lossy.sh')], {

@@ -1,14 +1,14 @@
 // Mutable and immutable values put by one are got by the other.
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { HyperDHT, OgPeer, cleanup, jsNetwork, ogNetwork } from './lib.mjs'
+import { HyperDHT, OgPeer, cleanup, jsHost, jsNetwork, ogNetwork } from './lib.mjs'
 
 for (const [name, network] of Object.entries({ 'JavaScript nodes': jsNetwork, 'og-nodes': ogNetwork })) {
   async function pair (t) {
     const after = cleanup(t)
     const { bootstrap } = await network(after)
     const og = await OgPeer.start(after, { bootstrap })
-    const js = new HyperDHT({ bootstrap, host: '127.0.0.1' })
+    const js = new HyperDHT({ bootstrap, host: jsHost })
     after(() => js.destroy({ force: true }))
     await js.fullyBootstrapped()
     await og.on('ready')

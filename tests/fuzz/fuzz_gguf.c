@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 static void check_tensors(const struct og_gguf *g, uint64_t file_bytes)
 {
 	for (uint32_t i = 0; i < g->nb_tensors; i++) {
-		const struct og_gguf_tensor *t = &g->tensors[i];
+		const struct og_tensor *t = &g->tensors[i];
 
 		OG_ASSERT(t->offset >= g->data_offset && t->offset + t->size_bytes <= g->data_end);
 		OG_ASSERT(t->offset + t->size_bytes <= file_bytes);
@@ -55,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 	if (og_gguf_init(&g, "f", data + 1, len_bytes - 1, len_bytes - 1, err, sizeof(err)) < 0)
 		return 0;
 	check_tensors(&g, len_bytes - 1);
-	if (og_hparams_read(&hp, "f", &g, err, sizeof(err)) == 0) {
+	if (og_hparams_read_gguf(&hp, "f", &g, err, sizeof(err)) == 0) {
 		OG_ASSERT(hp.nb_heads % hp.nb_kv_heads == 0);
 		OG_ASSERT(hp.rope_dims <= hp.head_dim && hp.head_dim <= OG_MODEL_HEAD_DIM_MAX);
 	}

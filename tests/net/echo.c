@@ -3,16 +3,20 @@
  *
  *     net_echo DRIVER ADDRESS:PORT [PREFIX_BITS [GATEWAY]]
  *
- * OG_POLL=busy polls without sleeping, OG_IO_URING=no takes recvmmsg. Prints "ready ADDRESS:PORT",
- * runs until its standard input ends, then prints its metrics.
+ * OG_POLL=busy polls without sleeping, OG_IO_URING=no takes recvmmsg, OG_SPRAY=ADDRESS:PORT sends 32
+ * datagrams a millisecond there. Prints "ready ADDRESS:PORT", and its metrics at a newline of its
+ * standard input and when that ends, as it does then.
  */
 #include "base/count.h"
 #include "base/metrics.h"
 #include "dataplane/dataplane.h"
 #include "tests/net/echo_core.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static int parse(struct og_dataplane_opts *opts, int argc, char **argv)
 {
@@ -31,6 +35,43 @@ static bool env_is(const char *name, const char *value)
 	const char *is = getenv(name);
 
 	return is && strcmp(is, value) == 0;
+}
+
+static void spray(struct og_dataplane *dp, const struct og_addr *to)
+{
+	static const uint8_t data[64];
+	const struct og_msg send = {
+		.type = ECHO_SEND, .arg = og_addr_key(to), .data = data, .len_bytes = sizeof(data)};
+
+	for (int i = 0; i < OG_BURST; i++)
+		if (og_stage_push(og_dataplane_commands(dp), &send) < 0)
+			return;
+}
+
+static void until_input_ends(struct og_dataplane *dp)
+{
+	const char *text = getenv("OG_SPRAY");
+	struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+	struct og_addr to = {.port = 0};
+	char line[64];
+
+	if (text && og_addr_parse(&to, text) < 0)
+		fprintf(stderr, "OG_SPRAY: not an address\n");
+	for (uint32_t ms = 0;; ms += to.port != 0 ? 1 : 500) {
+		int ret = poll(&in, 1, to.port != 0 ? 1 : 500);
+
+		if (ms % 500 == 0)
+			og_dataplane_supervise(dp);
+		if (to.port != 0)
+			spray(dp, &to);
+		if (ret <= 0)
+			continue;
+		if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
+			return;
+		og_metrics_render(stdout);
+		printf("-- \n");
+		fflush(stdout);
+	}
 }
 
 int main(int argc, char **argv)
@@ -60,8 +101,7 @@ int main(int argc, char **argv)
 	og_dataplane_local_addr(dp, 0, &at);
 	printf("ready %s\n", og_addr_format(&at, text));
 	fflush(stdout);
-	while (getchar() != EOF)
-		continue;
+	until_input_ends(dp);
 	og_dataplane_stop(dp);
 	og_metrics_render(stdout);
 	og_dataplane_close(dp);

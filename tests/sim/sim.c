@@ -449,12 +449,29 @@ static void fold(struct sim *s, const struct event *ev)
 	s->trace = h ^ (h >> 29);
 }
 
+/* What its own machine does goes on when it wakes. */
+static void postpone(struct sim_node *n, struct event *ev)
+{
+	if (ev->type == EV_DATAGRAM) {
+		free(ev->data);
+		return;
+	}
+	ev->at = n->sim->now + 100 * OG_NS_PER_MS;
+	if (ev->type == EV_TICK)
+		n->tick_at = ev->at;
+	push(n->sim, *ev);
+}
+
 static void dispatch(struct sim *s, struct event *ev)
 {
 	struct sim_node *n = s->nodes[ev->node];
 	bool current = n->alive && n->life == ev->life;
 
 	fold(s, ev);
+	if (current && n->asleep && (ev->type != EV_TICK || n->tick_at == ev->at)) {
+		postpone(n, ev);
+		return;
+	}
 	if (current && ev->type == EV_DATAGRAM) {
 		struct og_dgram d = {ev->data, (uint16_t)ev->len_bytes, ev->endpoint, ev->src};
 

@@ -48,7 +48,8 @@ struct sim_node {
 	struct og_router *router;
 	struct og_rand rand;
 	uint64_t tick_at;
-	int group; /* partition */
+	int group;   /* partition */
+	bool asleep; /* suspended: hears nothing, runs nothing, and its clock goes on */
 	/* What the environment of the core points at. */
 	struct og_tx tx;
 	struct og_jobs jobs;

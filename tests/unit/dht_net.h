@@ -45,9 +45,10 @@ struct net_node {
 	/* Jobs, a ring. */
 	bool no_jobs;
 	uint32_t job_head, job_tail, nb_jobs_max;
+	uint64_t worker_free_ns;
 	struct og_job draft;
 	struct net_job *ring;
-	uint32_t nb_streams_max, nb_streams;
+	uint32_t nb_streams_max, nb_streams, evict_next;
 	struct net_stream *streams;
 	/* What it was told. */
 	bool refuse_incoming;
@@ -76,6 +77,7 @@ struct net_node {
 struct net {
 	struct sim sim; /* its packets, its clock and its randomness */
 	uint64_t job_delay_ns;
+	uint64_t job_takes_ns; /* of the one worker that each node has */
 	uint32_t nb_nodes;
 	struct net_node *nodes[NET_NODES_MAX];
 	/* True: the datagram is lost. May be NULL. */
@@ -158,7 +160,8 @@ static inline void net_job_post(struct og_jobs *jobs, struct og_job *job)
 	struct net_node *n = OG_CONTAINER_OF(jobs, struct net_node, jobs);
 	struct net_job *slot = &n->ring[n->job_head++ % NET_JOBS];
 
-	slot->at_ns = n->net->sim.now_ns + n->net->job_delay_ns;
+	n->worker_free_ns = OG_MAX(n->worker_free_ns, n->net->sim.now_ns) + n->net->job_takes_ns;
+	slot->at_ns = n->worker_free_ns + n->net->job_delay_ns;
 	slot->job = *job;
 	if (n->net->plain_crypto)
 		net_plain_job(n->net, &slot->job);
@@ -174,11 +177,26 @@ static inline bool net_firewall(void *ctx, const uint8_t remote_key[32], bool in
 	return incoming && n->refuse_incoming;
 }
 
+/* As cluster/peers.c: who was accepted first and has sent nothing yet gives way. */
+static inline bool net_evict_silent(struct net_node *n)
+{
+	for (uint32_t i = 0; i < NET_STREAMS; i++) {
+		struct net_stream *s = &n->streams[n->evict_next++ % NET_STREAMS];
+
+		if (s->state == STREAM_STARTED && !s->conn.initiator && !s->received) {
+			s->state = STREAM_FREE;
+			n->nb_streams--;
+			return true;
+		}
+	}
+	return false;
+}
+
 static inline int net_stream_reserve(void *ctx, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
 {
 	struct net_node *n = ctx;
 
-	if (n->nb_streams == n->nb_streams_max)
+	if (n->nb_streams == n->nb_streams_max && !net_evict_silent(n))
 		return -ENOSPC;
 	for (uint32_t i = 0; i < NET_STREAMS; i++) {
 		if (n->streams[i].state != STREAM_FREE)

@@ -16,6 +16,12 @@ struct outcome {
 	uint32_t text_bytes;
 	uint32_t texts; /* TEXT events */
 	uint32_t dones, errors;
+	/* Of LOGPROB events: how many of rank 0 and of others, the bytes of the tokens taken, and a
+	 * hash over tokens and bits. */
+	uint32_t logprobs, alternatives;
+	char token_text[TEXT_MAX];
+	uint32_t token_bytes;
+	uint32_t hash;
 	struct og_infer_event last;
 };
 
@@ -66,6 +72,11 @@ struct ask {
 	const char *stop;
 	bool raw;
 	bool starve; /* really no credits */
+	bool logprobs;
+	uint8_t top;
+	bool ignore_eos;
+	uint32_t stop_token; /* 0: none */
+	float repetition, frequency, presence;
 };
 
 static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
@@ -79,6 +90,14 @@ static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
 	p.max_tokens = a.max_tokens;
 	p.temperature = a.temperature;
 	p.seed = a.seed;
+	p.logprobs = a.logprobs;
+	p.top_logprobs = a.top;
+	p.ignore_eos = a.ignore_eos;
+	p.repetition_penalty = a.repetition > 0 ? a.repetition : 1;
+	p.frequency_penalty = a.frequency;
+	p.presence_penalty = a.presence;
+	if (a.stop_token)
+		p.stop_tokens[p.nb_stop_tokens++] = a.stop_token;
 	if (a.stop) {
 		p.nb_stop = 1;
 		snprintf(p.stop[0], sizeof(p.stop[0]), "%s", a.stop);
@@ -90,6 +109,24 @@ static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
 	if (ret < 0)
 		og_infer_request_free(req);
 	return ret;
+}
+
+static inline void collect_logprob(struct outcome *o, const struct og_infer_event *ev)
+{
+	uint32_t bits;
+
+	memcpy(&bits, &ev->logprob, sizeof(bits));
+	o->hash = (o->hash ^ ev->token) * 16777619u;
+	o->hash = (o->hash ^ bits) * 16777619u;
+	cr_assert_leq(ev->logprob, 0);
+	if (ev->rank > 0) {
+		o->alternatives++;
+		return;
+	}
+	o->logprobs++;
+	cr_assert_lt(o->token_bytes + ev->text_bytes, TEXT_MAX);
+	memcpy(o->token_text + o->token_bytes, ev->text, ev->text_bytes);
+	o->token_bytes += ev->text_bytes;
 }
 
 static inline void collect(struct og_engine *e)
@@ -109,6 +146,10 @@ static inline void collect(struct og_engine *e)
 					events[i].text_bytes);
 				o->text_bytes += events[i].text_bytes;
 				o->texts++;
+				continue;
+			}
+			if (events[i].type == OG_INFER_LOGPROB) {
+				collect_logprob(o, &events[i]);
 				continue;
 			}
 			o->dones += events[i].type == OG_INFER_DONE;

@@ -234,7 +234,7 @@ static inline struct og_gw_model og_gw_small(void)
 
 static inline uint32_t og_gw_type_id(enum og_dtype type)
 {
-	static const uint32_t ids[OG_DTYPES] = {0, 1, 8, 30};
+	static const uint32_t ids[OG_DTYPES] = {0, 1, 8, 30, 2, 12, 13, 14};
 
 	return ids[type];
 }
@@ -248,11 +248,114 @@ static inline float og_gw_normal(struct og_rand *r)
 	return sum * 1.7320508f;
 }
 
+/* The largest magnitude. */
+static inline float og_gw_max(const float *x, uint32_t n)
+{
+	float max = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		max = OG_MAX(max, x[i] < 0 ? -x[i] : x[i]);
+	return max;
+}
+
+static inline int og_gw_round(float v, int low, int high)
+{
+	return (int)OG_MAX((float)low, OG_MIN((float)high, v + (v < 0 ? -0.5f : 0.5f)));
+}
+
+static inline float og_gw_f16(struct og_gw *w, float v)
+{
+	uint16_t half = og_f32_to_f16(v);
+
+	og_gw_bytes(w, &half, 2);
+	return og_f16_to_f32(half);
+}
+
+static inline void og_gw_q8_0(struct og_gw *w, const float *x)
+{
+	float scale = og_gw_f16(w, og_gw_max(x, 32) / 127);
+
+	for (uint32_t i = 0; i < 32; i++)
+		og_gw_bytes(w,
+			&(int8_t){(int8_t)og_gw_round(scale > 0 ? x[i] / scale : 0, -127, 127)}, 1);
+}
+
+static inline void og_gw_q4_0(struct og_gw *w, const float *x)
+{
+	float scale = og_gw_f16(w, og_gw_max(x, 32) / 8);
+	uint8_t q[16] = {0};
+
+	for (uint32_t i = 0; i < 32; i++)
+		q[i % 16] |= (uint8_t)((og_gw_round(scale > 0 ? x[i] / scale : 0, -8, 7) + 8)
+				       << (i / 16 * 4));
+	og_gw_bytes(w, q, sizeof(q));
+}
+
+/*
+ * Scales and minima of the parts vary, as in files of real models; the values are then near x, which
+ * is all that random weights need.
+ */
+static inline void og_gw_q45_k(struct og_gw *w, const float *x, bool five)
+{
+	int top = five ? 31 : 15;
+	float max = og_gw_max(x, 256), d = og_gw_f16(w, 2 * max / (float)top / 63),
+	      d_min = og_gw_f16(w, max / 63);
+	uint8_t scales[12] = {0}, fifth[32] = {0}, nibbles[128] = {0};
+
+	for (uint32_t p = 0; p < 8; p++) {
+		float span = og_gw_max(x + 32 * p, 32);
+		int sc = og_gw_round(d > 0 ? 2 * span / (float)top / d : 0, 0, 63);
+		int mn = og_gw_round(d_min > 0 ? span / d_min : 0, 0, 63);
+
+		scales[p % 4] |= (uint8_t)(p < 4 ? sc : sc >> 4 << 6);
+		scales[p % 4 + 4] |= (uint8_t)(p < 4 ? mn : mn >> 4 << 6);
+		if (p >= 4)
+			scales[p % 4 + 8] = (uint8_t)((sc & 15) | (mn & 15) << 4);
+		for (uint32_t i = 0; i < 32; i++) {
+			float step = d * (float)sc;
+			int q = og_gw_round(
+				step > 0 ? (x[32 * p + i] + d_min * (float)mn) / step : 0, 0, top);
+
+			nibbles[p / 2 * 32 + i] |= (uint8_t)((q & 15) << (p % 2 * 4));
+			fifth[i] |= (uint8_t)(q >> 4 << p);
+		}
+	}
+	og_gw_bytes(w, scales, sizeof(scales));
+	if (five)
+		og_gw_bytes(w, fifth, sizeof(fifth));
+	og_gw_bytes(w, nibbles, sizeof(nibbles));
+}
+
+static inline void og_gw_q6_k(struct og_gw *w, const float *x)
+{
+	uint8_t nibbles[128] = {0}, upper[64] = {0};
+	int8_t scales[16];
+	float d = og_f16_to_f32(og_f32_to_f16(og_gw_max(x, 256) / 32 / 127));
+
+	for (uint32_t i = 0; i < 256; i++) {
+		uint32_t half = i / 128, quarter = i / 32 % 4;
+		int q;
+
+		if (i % 16 == 0) /* every second one negative, to try that too */
+			scales[i / 16] =
+				(int8_t)((i / 16 % 2 ? -1 : 1) *
+					 og_gw_round(d > 0 ? og_gw_max(x + i, 16) / 31 / d : 0, 1,
+						 127));
+		q = og_gw_round(d > 0 ? x[i] / (d * scales[i / 16]) : 0, -32, 31) + 32;
+		nibbles[half * 64 + quarter % 2 * 32 + i % 32] |=
+			(uint8_t)((q & 15) << (quarter / 2 * 4));
+		upper[half * 32 + i % 32] |= (uint8_t)(q >> 4 << (2 * quarter));
+	}
+	og_gw_bytes(w, nibbles, sizeof(nibbles));
+	og_gw_bytes(w, upper, sizeof(upper));
+	og_gw_bytes(w, scales, sizeof(scales));
+	(void)og_gw_f16(w, d);
+}
+
+/* One block, or n values of a plain type. */
 static inline void og_gw_block(struct og_gw *w, enum og_dtype type, const float *x, uint32_t n)
 {
 	uint16_t half;
-	int8_t q[32];
-	float max = 0, scale;
 
 	if (type == OG_F32)
 		og_gw_bytes(w, x, 4 * (size_t)n);
@@ -260,19 +363,14 @@ static inline void og_gw_block(struct og_gw *w, enum og_dtype type, const float 
 		half = type == OG_F16 ? og_f32_to_f16(x[i]) : og_f32_to_bf16(x[i]);
 		og_gw_bytes(w, &half, 2);
 	}
-	if (type != OG_Q8_0)
-		return;
-	for (uint32_t i = 0; i < n; i++)
-		max = OG_MAX(max, x[i] < 0 ? -x[i] : x[i]);
-	half = og_f32_to_f16(max / 127);
-	scale = og_f16_to_f32(half);
-	for (uint32_t i = 0; i < n; i++) {
-		float v = scale > 0 ? x[i] / scale : 0;
-
-		q[i] = (int8_t)OG_MAX(-127.0f, OG_MIN(127.0f, v + (v < 0 ? -0.5f : 0.5f)));
-	}
-	og_gw_bytes(w, &half, 2);
-	og_gw_bytes(w, q, sizeof(q));
+	if (type == OG_Q8_0)
+		og_gw_q8_0(w, x);
+	if (type == OG_Q4_0)
+		og_gw_q4_0(w, x);
+	if (type == OG_Q4_K || type == OG_Q5_K)
+		og_gw_q45_k(w, x, type == OG_Q5_K);
+	if (type == OG_Q6_K)
+		og_gw_q6_k(w, x);
 }
 
 struct og_gw_plan {
@@ -359,10 +457,11 @@ static inline uint64_t og_gw_plan_bytes(const struct og_gw_plan *p)
 
 static inline void og_gw_weights(struct og_gw *w, const struct og_gw_plan *p, struct og_rand *r)
 {
-	float x[32];
+	float x[256];
+	uint32_t block = OG_MAX(og_dtype_values(p->type), 32u);
 
 	for (uint64_t left = p->dims[0] * p->dims[1], n; left > 0; left -= n) {
-		n = OG_MIN(left, 32u);
+		n = OG_MIN(left, block);
 		for (uint64_t i = 0; i < n; i++)
 			x[i] = og_gw_normal(r) * p->scale + (p->norm ? 1.0f : 0.0f);
 		og_gw_block(w, p->type, x, (uint32_t)n);

@@ -1,6 +1,8 @@
 #include "base/addr.h"
 
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
+#include <string.h>
 
 Test(addr, text_comes_back)
 {
@@ -13,6 +15,19 @@ Test(addr, text_comes_back)
 	cr_assert_str_eq(text, "127.0.0.1");
 	struct og_addr b = og_addr_from_key(og_addr_key(&a));
 	cr_assert(og_addr_eq(&a, &b));
+}
+
+Test(addr, host_text_is_that_of_the_c_library)
+{
+	char text[OG_ADDR_TEXT_BYTES], want[16];
+
+	for (unsigned byte = 0; byte < 256; byte++) {
+		struct og_addr a = {{(uint8_t)byte, 0, (uint8_t)(255 - byte), (uint8_t)byte}, 1};
+
+		cr_assert_not_null(inet_ntop(AF_INET, a.ip, want, sizeof(want)));
+		cr_assert_eq(og_addr_format_host(&a, text), strlen(want));
+		cr_assert_str_eq(text, want);
+	}
 }
 
 Test(addr, nonsense_is_refused)

@@ -519,6 +519,67 @@ Test(dht_handshake, under_load_an_unproven_source_must_answer_a_ping_first)
 	cr_assert_eq(nb_heard, 2, "its retry is served");
 }
 
+/* Clients that exist: they answer a PING, as unmodified peers do. */
+static void answer_pings(struct net *n, const struct sim_packet *p)
+{
+	struct og_dht_msg m;
+
+	if (og_dht_msg_decode(&m, p->data, p->len_bytes) == 0 && !m.reply && m.internal) {
+		nb_pings_heard++;
+		send_msg(&p->dst, &p->src, (struct og_dht_msg){.reply = true, .tid = m.tid});
+	}
+}
+
+/* How many of 100 clients connect while 2,000 others a second shake hands from 4,000 addresses. */
+static uint32_t connects_in_a_flood(uint64_t job_takes_ns)
+{
+	const struct og_dht_opts defaults = {0};
+	struct net_node *server, *client;
+	uint32_t sent = 0;
+
+	net_grow(&net, 4);
+	server = listening_server(&defaults);
+	client = net_add_member(&net, 0x0a000102, 5000, OG_NO);
+	net_run(&net, 2 * second);
+	net.stranger = answer_pings;
+	net.job_takes_ns = job_takes_ns;
+	for (int ms = 0; ms < 10000; ms++) {
+		if (ms % 100 == 50) {
+			cr_assert_eq(og_dht_connect(client->dht, server->kp.public_key, NULL, 0,
+					     (uint64_t)ms, net.sim.now_ns),
+				0);
+			net_kick(client);
+		}
+		for (int twice = 0; twice < 2; twice++, sent++) {
+			struct og_addr from = sim_addr(0x0a100000 + sent % 4000, 2000);
+			uint8_t n1[300];
+			uint32_t n = message_1(n1, 5000 + sent, &plain_client);
+
+			shake(&from, server,
+				(struct og_dht_handshake){.noise = n1, .noise_bytes = n},
+				(uint16_t)sent);
+		}
+		net_run(&net, OG_NS_PER_MS);
+	}
+	net_run(&net, 30 * second);
+	cr_assert_eq(client->nb_connected + client->nb_failed, 100);
+	cr_log_info("%u connected, %lu challenged, %lu shed, %u PINGs", client->nb_connected,
+		og_dht_counts(server->dht)->handshakes_challenged,
+		og_dht_counts(server->dht)->handshakes_shed, nb_pings_heard);
+	return client->nb_connected;
+}
+
+/* Four scalar multiplications of 83 us a handshake, in two jobs. */
+Test(dht_handshake, clients_connect_under_2000_real_handshakes_a_second)
+{
+	cr_assert_geq(connects_in_a_flood(170 * OG_NS_PER_US), 99);
+}
+
+Test(dht_handshake, clients_connect_under_more_handshakes_than_a_worker_can_do)
+{
+	cr_assert_geq(connects_in_a_flood(330 * OG_NS_PER_US), 99);
+}
+
 Test(dht_handshake, a_source_on_the_internet_has_a_rate)
 {
 	const struct og_dht_opts limits = {.handshakes_per_s = 20};

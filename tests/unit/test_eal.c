@@ -2,9 +2,11 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <rte_dev.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,6 +84,43 @@ Test(eal, a_wrong_argument_fails_with_an_error)
 		.memory_mib = 64, .extra_args = " --vdev net_no_such_driver0"};
 
 	cr_assert_lt(og_eal_open(&opts), 0);
+}
+
+/* How many of DPDK's drivers are mapped. */
+static int drivers_loaded(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	char line[512], last[512] = "";
+	int n = 0;
+
+	while (fgets(line, sizeof(line), f)) {
+		char *path = strstr(line, "/dpdk/pmds-");
+
+		if (path && strcmp(path, last) != 0) {
+			strcpy(last, path);
+			n++;
+		}
+	}
+	fclose(f);
+	return n;
+}
+
+Test(eal, loads_the_drivers_that_the_port_needs)
+{
+	const struct og_eal_opts opts = {.memory_mib = 64, .device = "net_ring0"};
+
+	cr_assert_eq(og_eal_open(&opts), 0);
+	cr_assert_leq(drivers_loaded(), 6, "and what it depends on");
+	cr_assert_eq(rte_dev_probe("net_ring0"), 0);
+	cr_assert_lt(rte_dev_probe("net_null0"), 0, "no such driver is there");
+}
+
+Test(eal, loads_all_drivers_where_it_cannot_tell)
+{
+	const struct og_eal_opts opts = {.memory_mib = 64, .extra_args = "--vdev net_null0"};
+
+	cr_assert_eq(og_eal_open(&opts), 0);
+	cr_assert_gt(drivers_loaded(), 20);
 }
 
 Test(eal, tells_pci_devices_from_virtual_ones)

@@ -272,6 +272,99 @@ Test(engine, ends_at_a_stop_string)
 	og_engine_destroy(e);
 }
 
+Test(engine, tells_the_log_probability_of_each_token)
+{
+	struct og_engine *e = start_small(2, 2);
+	struct ask a = hot[0], plain = hot[0];
+
+	a.logprobs = true;
+	a.top = 3;
+	cr_assert_eq(ask(e, 1, a), 0);
+	cr_assert_eq(ask(e, 2, plain), 0);
+	run(e);
+	cr_expect_str_eq(outcomes[1].text, outcomes[2].text);
+	cr_expect_eq(outcomes[2].logprobs, 0);
+	/* One for each token of the answer; the one that ends it is none of them. */
+	cr_expect_eq(outcomes[1].logprobs + (outcomes[1].last.finish == OG_FINISH_STOP),
+		outcomes[1].last.completion_tokens);
+	cr_expect_eq(outcomes[1].alternatives, 3 * outcomes[1].logprobs);
+	og_engine_destroy(e);
+}
+
+Test(engine, goes_on_where_the_model_would_end)
+{
+	struct og_engine *e = start_small(2, 40);
+	uint32_t ended = 0;
+
+	for (uint64_t i = 0; i < 20; i++) {
+		struct ask a = {.text = "o",
+			.max_tokens = 60,
+			.temperature = 2,
+			.seed = i,
+			.raw = true,
+			.ignore_eos = i % 2};
+
+		cr_assert_eq(ask(e, i, a), 0);
+	}
+	run(e);
+	for (uint64_t i = 0; i < 20; i += 2)
+		ended += outcomes[i].last.completion_tokens < 60;
+	cr_expect_gt(ended, 0, "no seed ends early: the test shows nothing");
+	for (uint64_t i = 1; i < 20; i += 2)
+		cr_expect_eq(outcomes[i].last.completion_tokens, 60);
+	og_engine_destroy(e);
+}
+
+Test(engine, ends_at_a_stop_token)
+{
+	struct og_engine *e = start_small(2, 2);
+	struct ask a = {.text = "hello", .max_tokens = 50, .ignore_eos = true, .logprobs = true};
+	uint8_t last;
+
+	cr_assert_eq(ask(e, 1, a), 0);
+	run(e);
+	/* Some token that is one byte, whose id in this vocabulary is the byte. */
+	last = (uint8_t)outcomes[1].token_text[outcomes[1].token_bytes / 2];
+	a.stop_token = last;
+	cr_assert_eq(ask(e, 2, a), 0);
+	run(e);
+	cr_expect_eq(outcomes[2].last.finish, OG_FINISH_STOP);
+	cr_expect_lt(outcomes[2].last.completion_tokens, outcomes[1].last.completion_tokens);
+	cr_expect_eq(
+		memcmp(outcomes[1].token_text, outcomes[2].token_text, outcomes[2].token_bytes), 0);
+	og_engine_destroy(e);
+}
+
+Test(engine, repeats_less_under_a_penalty)
+{
+	struct og_engine *e = start_small(4, 4);
+	struct ask a = {.text = "o", .max_tokens = 80, .raw = true, .ignore_eos = true};
+	uint32_t distinct[3] = {0};
+
+	for (uint64_t i = 0; i < 3; i++) {
+		a.logprobs = true;
+		a.presence = i == 1 ? 2 : 0;
+		a.frequency = i == 1 ? 2 : 0;
+		a.repetition = i == 2 ? 5 : 1;
+		cr_assert_eq(ask(e, i, a), 0);
+	}
+	run(e);
+	for (uint64_t i = 0; i < 3; i++) {
+		bool seen[256] = {0};
+
+		for (uint32_t k = 0; k < outcomes[i].token_bytes; k++) {
+			uint8_t byte = (uint8_t)outcomes[i].token_text[k];
+
+			distinct[i] += !seen[byte];
+			seen[byte] = true;
+		}
+	}
+	/* Greedily a small model runs in circles. */
+	cr_expect_gt(distinct[1], distinct[0]);
+	cr_expect_gt(distinct[2], distinct[0]);
+	og_engine_destroy(e);
+}
+
 Test(engine, reports_a_model_that_computes_no_numbers)
 {
 	struct og_gw_model m = og_gw_small();

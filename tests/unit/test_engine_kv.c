@@ -37,7 +37,11 @@ static struct ask kind(uint32_t i, char text[300])
 		.max_tokens = 30 + i * 7,
 		.temperature = i % 5 == 0 ? 0 : 1.3f,
 		.seed = i,
-		.raw = i % 2};
+		.raw = i % 2,
+		.ignore_eos = i % 3 == 0,
+		.repetition = i % 4 == 1 ? 1.2f : 1,
+		.logprobs = true,
+		.top = (uint8_t)(i % 3)};
 }
 
 static struct outcome alone[KINDS];
@@ -68,6 +72,8 @@ static void expect_as_alone(uint64_t id, uint32_t i)
 	cr_expect_eq(got->dones, 1, "request %lu of kind %u", (unsigned long)id, i);
 	cr_expect_eq(got->last.completion_tokens, want->last.completion_tokens);
 	cr_expect_eq(got->last.prompt_tokens, want->last.prompt_tokens);
+	/* Not only the tokens: the bits of their log probabilities. */
+	cr_expect_eq(got->hash, want->hash, "request %lu of kind %u", (unsigned long)id, i);
 	cr_expect_str_eq(got->text, want->text, "request %lu of kind %u", (unsigned long)id, i);
 }
 

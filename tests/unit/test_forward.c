@@ -32,7 +32,7 @@ static struct og_model *load(const struct og_gw_model *opts)
 
 static struct og_backend *start(const struct og_model *m, const char *isa, uint32_t threads)
 {
-	struct og_backend_opts opts = {m, SLOTS * SLOT_PAGES, 600, threads};
+	struct og_backend_opts opts = {m, SLOTS * SLOT_PAGES, 600, threads, TOKENS};
 	struct og_backend *b;
 
 	cr_assert_eq(og_cpu_backend_create(&b, &opts, isa), 0);
@@ -74,6 +74,17 @@ static double relative_error(const float *got, const float *want, size_t n)
 	return sqrt(diff / size);
 }
 
+/* Widths of whole blocks of the type of the weights. */
+static void fit_blocks(struct og_gw_model *opts, uint32_t width)
+{
+	opts->width = width;
+	if (og_dtype_values(opts->type) < OG_K_VALUES)
+		return;
+	opts->width = OG_K_VALUES;
+	opts->ff = 3 * OG_K_VALUES;
+	opts->head_dim = OG_K_VALUES / opts->heads;
+}
+
 /* What the cache in fp16 costs; the products themselves are exact to 1e-5. */
 static const double tolerance = 1e-3;
 
@@ -103,7 +114,7 @@ Test(forward, agrees_with_the_reference_for_every_type_and_instruction_set)
 			struct og_gw_model opts = og_gw_small();
 
 			opts.type = (enum og_dtype)type;
-			opts.width = 96; /* an odd number of blocks */
+			fit_blocks(&opts, 96); /* an odd number of blocks of 32 */
 			opts.tied = type % 2;
 			expect_agreement(&opts, isas[i]);
 		}
@@ -142,7 +153,7 @@ Test(forward, refuses_an_instruction_set_that_it_does_not_have)
 {
 	struct og_gw_model opts = og_gw_small();
 	struct og_model *m = load(&opts);
-	struct og_backend_opts b = {m, 1, 16, 1};
+	struct og_backend_opts b = {m, 1, 16, 1, 64};
 	struct og_backend *out;
 
 	cr_expect_eq(og_cpu_backend_create(&out, &b, "sse9"), -EOPNOTSUPP);
@@ -178,6 +189,7 @@ Test(forward, gives_the_same_bits_however_a_prompt_is_cut)
 			float *want;
 
 			opts.type = (enum og_dtype)type;
+			fit_blocks(&opts, opts.width);
 			m = load(&opts);
 			b = start(m, isas[i], 1);
 			want = forward_all(b, m, 0);

@@ -23,7 +23,7 @@ Test(gguf, reads_keys_and_tensors)
 {
 	struct og_gw_model m = og_gw_small();
 	struct og_gw w = og_gw_model_file(&m);
-	const struct og_gguf_tensor *t;
+	const struct og_tensor *t;
 	const struct og_gguf_kv *tokens;
 	struct og_text text;
 	struct og_gguf g;
@@ -39,13 +39,13 @@ Test(gguf, reads_keys_and_tensors)
 	cr_expect(og_text_is(text, "llama"));
 	cr_assert_eq(og_gguf_array(&g, "tokenizer.ggml.tokens", OG_GGUF_STRING, &tokens), 0);
 	cr_expect_eq(tokens->count, m.vocab);
-	t = og_gguf_find_tensor(&g, "blk.1.ffn_down.weight");
+	t = og_tensor_find(g.tensors, g.nb_tensors, "blk.1.ffn_down.weight");
 	cr_assert_not_null(t);
 	cr_expect_eq(t->dims[0], m.ff);
 	cr_expect_eq(t->dims[1], m.width);
 	cr_expect_eq(t->size_bytes, 4u * m.ff * m.width);
 	cr_expect_eq(g.data_end, w.len);
-	cr_expect_null(og_gguf_find_tensor(&g, "blk.2.ffn_down.weight"));
+	cr_expect_null(og_tensor_find(g.tensors, g.nb_tensors, "blk.2.ffn_down.weight"));
 	og_gguf_fini(&g);
 	og_gw_fini(&w);
 }
@@ -310,7 +310,7 @@ static void type_unknown(struct og_gw *w)
 
 static void type_not_supported(struct og_gw *w)
 {
-	one_tensor(w, 1, (uint64_t[]){32}, 2, 0, 64); /* Q4_0 */
+	one_tensor(w, 1, (uint64_t[]){32}, 3, 0, 64); /* Q4_1 */
 }
 
 static void part_of_a_block(struct og_gw *w)
@@ -404,7 +404,7 @@ static const struct {
 	{size_wraps, "larger than the file"},
 	{larger_than_the_file, "larger than the file"},
 	{type_unknown, "type 99"},
-	{type_not_supported, "type 2"},
+	{type_not_supported, "type 3"},
 	{part_of_a_block, "whole Q8_0 blocks"},
 	{not_aligned, "not aligned"},
 	{offset_beyond_the_file, "beyond the end"},

@@ -190,7 +190,7 @@ Test(inet, what_is_wrong_is_dropped_for_its_reason)
 		{"TCP", IP + 9, 6, true, OG_DROP_NOT_OURS},
 		{"source is a group", IP + 12, 224, true, OG_DROP_BAD_FRAME},
 		{"source is loopback", IP + 12, 127, true, OG_DROP_BAD_FRAME},
-		{"source is us", IP + 15, 1, true, OG_DROP_BAD_FRAME},
+		{"source is us", IP + 15, 1, true, OG_DROP_OWN_ADDRESS},
 		{"other host", IP + 19, 7, true, OG_DROP_NOT_OURS},
 		{"port", UDP + 3, 0x5a, false, OG_DROP_NO_ENDPOINT},
 		{"UDP length short", UDP + 5, 7, false, OG_DROP_BAD_FRAME},
@@ -292,6 +292,23 @@ Test(inet, arp_requests_for_us_are_answered_and_answers_learned)
 	cr_assert_eq(input(frame, OG_INET_ARP_BYTES - 1).reason, OG_DROP_BAD_FRAME);
 	frame[20] = 1; /* operation 0x0101 */
 	cr_assert_eq(input(frame, sizeof(frame)).reason, OG_DROP_BAD_FRAME);
+}
+
+Test(inet, another_station_with_our_address_is_noticed_and_not_answered)
+{
+	struct og_inet thief = them;
+	uint8_t frame[60] = {0};
+
+	memcpy(thief.ip, us.ip, 4);
+	og_inet_build_arp_request(&thief, frame, us.ip); /* it announces itself */
+	cr_assert_eq(input(frame, sizeof(frame)).reason, OG_DROP_OWN_ADDRESS);
+	og_inet_build_arp_request(&thief, frame, them.ip);
+	cr_assert_eq(input(frame, sizeof(frame)).reason, OG_DROP_OWN_ADDRESS);
+	og_inet_build_arp_request(&us, frame, us.ip); /* our own, by way of a loop */
+	cr_assert_eq(input(frame, sizeof(frame)).reason, OG_DROP_NOT_OURS);
+	memset(thief.ip, 0, 4); /* RFC 5227: whoever asks before taking an address is told */
+	og_inet_build_arp_request(&thief, frame, us.ip);
+	cr_assert_eq(input(frame, sizeof(frame)).verdict, OG_INET_REPLY);
 }
 
 Test(inet, the_next_hop_is_the_host_or_the_gateway)

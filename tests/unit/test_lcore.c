@@ -210,3 +210,47 @@ Test(lcore, a_port_that_does_not_start_is_reported, .init = setup)
 	cr_assert_eq(start_result, -EIO);
 	finish(thread);
 }
+
+static void wait_for_taken(uint32_t goal)
+{
+	for (int i = 0; i < 5000 && __atomic_load_n(&fake.taken, __ATOMIC_RELAXED) < goal; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	cr_assert_eq(__atomic_load_n(&fake.taken, __ATOMIC_RELAXED), goal);
+}
+
+Test(lcore, an_empty_packet_pool_refuses_the_core_until_packets_come_back, .init = setup)
+{
+	static struct rte_mbuf *all[2047];
+	uint32_t n = 0;
+	pthread_t thread;
+
+	while (n < OG_ARRAY_LEN(all) && (all[n] = rte_pktmbuf_alloc(fake.port.pool)))
+		n++;
+	sender.goal = 300;
+	fake.room = 1000;
+	thread = start();
+	sem_wait(&sender.full);
+	cr_assert_gt(og_lcore_counters(lcore)->tx_no_mbuf, 0);
+	rte_pktmbuf_free_bulk(all, n);
+	wait_for_taken(300);
+	finish(thread);
+	cr_assert(fake.in_order);
+}
+
+Test(lcore, nothing_of_the_old_pool_is_kept_when_the_port_has_a_new_one, .init = setup)
+{
+	struct rte_mempool *old = fake.port.pool, *pool;
+	pthread_t thread;
+	uint16_t cap;
+
+	cr_assert_eq(og_packet_pool_create(&pool, 2047), 0);
+	cr_assert_not_null(sender.tx->reserve(sender.tx, &cap)); /* and not committed */
+	cr_assert_eq(rte_mempool_in_use_count(old), 1);
+	thread = start();
+	__atomic_store_n(&fake.port.pool, pool, __ATOMIC_RELAXED);
+	for (int i = 0; i < 5000 && rte_mempool_in_use_count(old) > 0; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+	cr_assert_eq(rte_mempool_in_use_count(old), 0);
+	finish(thread);
+	rte_mempool_free(old);
+}

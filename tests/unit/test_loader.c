@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -37,6 +38,17 @@ static void remove_file(void)
 
 TestSuite(loader, .init = make_file, .fini = remove_file);
 
+/* The whole of an arena as one piece. */
+static int load(const struct og_arena *a, const struct og_file *f, const struct og_load_opts *opts,
+	struct og_load_progress *progress)
+{
+	struct og_load_source source = {path, *f, *a};
+	struct og_load_piece piece = {0, 0, a->start, a->end};
+	struct og_load_plan plan = {&source, 1, &piece, 1, 1, NULL, NULL};
+
+	return og_load_run(&plan, opts, progress, err, sizeof(err));
+}
+
 static void expect_range(uint64_t from, uint64_t to, const struct og_load_opts *opts)
 {
 	struct og_load_progress progress;
@@ -46,7 +58,7 @@ static void expect_range(uint64_t from, uint64_t to, const struct og_load_opts *
 	cr_assert_eq(og_file_open(&f, path, err, sizeof(err)), 0, "%s", err);
 	cr_expect_eq(f.size_bytes, FILE_BYTES);
 	cr_assert_eq(og_arena_init(&a, from, to), 0);
-	cr_assert_eq(og_load(&a, &f, opts, &progress, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(load(&a, &f, opts, &progress), 0, "%s", err);
 	cr_expect_arr_eq(og_arena_at(&a, from), content + from, to - from);
 	cr_expect_eq((uintptr_t)og_arena_at(&a, from) % 4096, from % 4096);
 	cr_expect_eq(progress.bytes_done, progress.bytes_total);
@@ -83,7 +95,7 @@ static void expect_shrunk(const struct og_load_opts *opts)
 	cr_assert_eq(og_file_open(&f, path, err, sizeof(err)), 0, "%s", err);
 	cr_assert_eq(og_arena_init(&a, 0, FILE_BYTES), 0);
 	cr_assert_eq(truncate(path, FILE_BYTES / 2), 0);
-	cr_expect_eq(og_load(&a, &f, opts, NULL, err, sizeof(err)), -EIO);
+	cr_expect_eq(load(&a, &f, opts, NULL), -EIO);
 	cr_expect(strstr(err, "shorter") != NULL, "%s", err);
 	cr_assert_eq(truncate(path, FILE_BYTES), 0);
 	og_arena_fini(&a);
@@ -105,7 +117,7 @@ Test(loader, reports_an_error_of_the_disk)
 	/* The first page of a process is never mapped: reading it fails with EIO. */
 	cr_assert_eq(og_file_open(&f, "/proc/self/mem", err, sizeof(err)), 0, "%s", err);
 	cr_assert_eq(og_arena_init(&a, 0, 100000), 0);
-	cr_expect_eq(og_load(&a, &f, NULL, NULL, err, sizeof(err)), -EIO);
+	cr_expect_eq(load(&a, &f, NULL, NULL), -EIO);
 	cr_expect(strstr(err, "I/O error") != NULL, "%s", err);
 	og_arena_fini(&a);
 	og_file_close(&f);
@@ -130,4 +142,135 @@ Test(loader, refuses_more_than_the_machine_has)
 	struct og_arena a;
 
 	cr_expect_eq(og_arena_init(&a, 0, 1ull << 60), -ENOMEM);
+}
+
+/* ---- Plans ---- */
+
+enum { CHUNK_BYTES = 64 * 1024 };
+
+struct seen {
+	struct og_arena arena;
+	uint32_t ready[16]; /* what was reported, in order */
+	uint32_t nb_ready;
+	uint64_t delivered_bytes;
+	uint32_t nb_delivered;
+	int fail_at; /* deliver fails at this chunk */
+	bool stop;
+};
+
+static int note_ready(void *arg, uint32_t ready)
+{
+	struct seen *s = arg;
+
+	s->ready[s->nb_ready++ % 16] = ready;
+	return 0;
+}
+
+/* Three stages: the last part of the file first, then the middle; between them lies what nobody wants. */
+static const struct og_load_piece pieces[] = {
+	{0, 1, 1000000, 1500000},
+	{0, 0, 2500000, FILE_BYTES},
+	{0, 2, 10, 300000},
+	{0, 1, 5000, 5000},
+};
+
+static int run_plan(struct seen *s, struct og_load_opts *opts, struct og_load_progress *progress)
+{
+	struct og_load_source source = {.path = path};
+	struct og_load_plan plan = {&source, 1, pieces, OG_ARRAY_LEN(pieces), 3, note_ready, s};
+	int ret;
+
+	opts->chunk_bytes = CHUNK_BYTES;
+	opts->arg = s;
+	cr_assert_eq(og_file_open(&source.file, path, err, sizeof(err)), 0);
+	cr_assert_eq(og_arena_init(&source.arena, 0, FILE_BYTES), 0);
+	s->arena = source.arena;
+	ret = og_load_run(&plan, opts, progress, err, sizeof(err));
+	og_file_close(&source.file);
+	return ret;
+}
+
+Test(loader, reports_stages_in_order_and_reads_only_what_is_wanted)
+{
+	static const struct og_load_opts modes[] = {{0}, {.no_direct = true}, {.no_uring = true}};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(modes); i++) {
+		struct og_load_opts opts = modes[i];
+		struct og_load_progress progress;
+		struct seen s = {0};
+
+		cr_assert_eq(run_plan(&s, &opts, &progress), 0, "%s", err);
+		for (uint32_t r = 1; r < s.nb_ready; r++)
+			cr_expect_gt(s.ready[r], s.ready[r - 1]);
+		cr_expect_eq(s.ready[s.nb_ready - 1], 3);
+		cr_expect_eq(progress.stages_ready, 3);
+		cr_expect_eq(progress.bytes_done, progress.bytes_total);
+		cr_expect_lt(progress.bytes_total, 2000000);
+		cr_expect_geq(progress.end_ns, progress.start_ns);
+		for (size_t p = 0; p < OG_ARRAY_LEN(pieces); p++)
+			cr_expect_arr_eq(og_arena_at(&s.arena, pieces[p].from),
+				content + pieces[p].from, pieces[p].to - pieces[p].from);
+		/* Nothing was read between them: pages that never were written are zero. */
+		cr_expect_arr_eq(og_arena_at(&s.arena, 2000000), ((uint8_t[4096]){0}), 4096);
+		og_arena_fini(&s.arena);
+	}
+}
+
+static int note_chunk(
+	void *arg, uint32_t source, uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+{
+	struct seen *s = arg;
+
+	cr_assert_eq(source, 0);
+	cr_assert_eq(memcmp(data, content + offset, len_bytes), 0);
+	s->delivered_bytes += len_bytes;
+	if (++s->nb_delivered == (uint32_t)s->fail_at)
+		return -ENODEV;
+	if (s->nb_delivered == 3 && s->fail_at < 0)
+		__atomic_store_n(&s->stop, true, __ATOMIC_RELAXED);
+	return 0;
+}
+
+Test(loader, delivers_every_chunk_once)
+{
+	struct og_load_opts opts = {.deliver = note_chunk};
+	struct og_load_progress progress;
+	struct seen s = {0};
+
+	cr_assert_eq(run_plan(&s, &opts, &progress), 0, "%s", err);
+	cr_expect_eq(s.delivered_bytes, progress.bytes_total);
+	cr_expect_eq(s.ready[s.nb_ready - 1], 3);
+	/* The arena stayed empty. */
+	cr_expect_arr_eq(og_arena_at(&s.arena, 1000000), ((uint8_t[4096]){0}), 4096);
+	og_arena_fini(&s.arena);
+}
+
+Test(loader, delivers_without_the_right_to_lock_memory)
+{
+	struct og_load_opts opts = {.deliver = note_chunk};
+	struct rlimit none = {0, 0};
+	struct og_load_progress progress;
+	struct seen s = {0};
+
+	cr_assert_eq(chmod(path, 0644), 0);
+	cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &none), 0);
+	if (geteuid() == 0)
+		cr_assert_eq(setresuid(65534, 65534, 65534), 0);
+	cr_assert_eq(run_plan(&s, &opts, &progress), 0, "%s", err);
+	cr_expect_eq(s.delivered_bytes, progress.bytes_total);
+	og_arena_fini(&s.arena);
+}
+
+Test(loader, ends_when_the_device_fails_or_the_caller_has_enough)
+{
+	struct og_load_opts opts = {.deliver = note_chunk};
+	struct seen s = {.fail_at = 5};
+
+	cr_expect_eq(run_plan(&s, &opts, NULL), -ENODEV);
+	cr_expect(strstr(err, path) != NULL, "%s", err);
+	og_arena_fini(&s.arena);
+	s = (struct seen){.fail_at = -1};
+	opts.stop = &s.stop;
+	cr_expect_eq(run_plan(&s, &opts, NULL), -ECANCELED);
+	og_arena_fini(&s.arena);
 }

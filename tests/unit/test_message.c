@@ -161,3 +161,58 @@ Test(message, a_request_without_a_prompt_is_refused)
 	cr_assert_eq(og_message_infer_request(&m, 1, &req), -22);
 	og_message_fini(&m);
 }
+
+Test(message, parameters_survive_the_way_to_another_node)
+{
+	struct og_infer_params p, back;
+	json_t *og;
+
+	og_infer_params_default(&p);
+	p.max_tokens = 5;
+	p.temperature = 0.75f;
+	p.top_p = 0.5f;
+	p.top_k = 9;
+	p.min_p = 0.25f;
+	p.repetition_penalty = 1.5f;
+	p.frequency_penalty = -0.5f;
+	p.presence_penalty = 2;
+	p.ignore_eos = true;
+	p.seed = UINT64_MAX - 3;
+	p.nb_stop = 1;
+	strcpy(p.stop[0], "end");
+	p.nb_stop_tokens = 2;
+	p.stop_tokens[0] = 7;
+	p.stop_tokens[1] = UINT32_MAX;
+	p.nb_biases = 2;
+	p.biases[0] = (struct og_infer_bias){3, -100};
+	p.biases[1] = (struct og_infer_bias){UINT32_MAX, 0.5f};
+	og = json_pack("{s:o}", "params", og_message_params_json(&p));
+	memset(&back, 0xff, sizeof(back));
+	og_message_params(og, &back);
+	cr_expect_eq(memcmp(&back, &p, sizeof(p)), 0);
+	json_decref(og);
+}
+
+Test(message, parameters_out_of_range_keep_their_defaults)
+{
+	static const char *const lines[] = {
+		"{\"params\":{\"min_p\":2,\"repetition_penalty\":0,\"frequency_penalty\":-3,"
+		"\"presence_penalty\":\"x\",\"ignore_eos\":1,\"stop_token_ids\":[-1,\"a\","
+		"4294967296],"
+		"\"logit_bias\":[[1],[1,101],[-1,1],[\"1\",1],3,{}]}}",
+		"{\"params\":{\"stop_token_ids\":{},\"logit_bias\":7,\"repetition_penalty\":null}}",
+		"{\"params\":[]}",
+		"{}",
+	};
+	struct og_infer_params p, want;
+
+	og_infer_params_default(&want);
+	for (size_t i = 0; i < OG_ARRAY_LEN(lines); i++) {
+		json_t *og = json_loads(lines[i], 0, NULL);
+
+		cr_assert_not_null(og);
+		og_message_params(og, &p);
+		cr_expect_eq(memcmp(&p, &want, sizeof(p)), 0, "%s", lines[i]);
+		json_decref(og);
+	}
+}

@@ -34,6 +34,8 @@ Test(model, opens_every_supported_type)
 
 		opts.type = (enum og_dtype)type;
 		opts.tied = type % 2 == 0;
+		opts.width = opts.ff = OG_K_VALUES;
+		opts.head_dim = OG_K_VALUES / opts.heads;
 		cr_assert_eq(open_model(&m, &opts), 0, "%s", err);
 		cr_expect_eq(m->hp.nb_layers, 2);
 		cr_expect_eq(m->hp.vocab, opts.vocab);

@@ -85,7 +85,6 @@ Test(openai, refuses_each_bad_member_by_name)
 		{"{\"stream\":true,\"stream_options\":{\"include_usage\":3}," HI "}",
 			"stream_options.include_usage"},
 		{"{\"model\":5," HI "}", "model"},
-		{"{\"logprobs\":true," HI "}", "logprobs"},
 		{"{\"response_format\":{\"type\":\"json_object\"}," HI "}", "response_format"},
 		{"{\"tool_choice\":\"required\"," HI "}", "tool_choice"},
 		{"{\"presence_penalty\":3," HI "}", "presence_penalty"},
@@ -131,7 +130,7 @@ static const struct og_openai_end end = {.node_name = "NodeA",
 Test(openai, a_chat_answer_has_what_the_schema_requires)
 {
 	struct og_openai_reply r = reply_of(true);
-	char *body = og_openai_body(&r, &end, "4", 1);
+	char *body = og_openai_body(&r, &end, "4", 1, NULL);
 
 	cr_assert_str_eq(body,
 		"{\"id\":\"id-1\",\"object\":\"chat.completion\",\"created\":5,\"model\":\"m\","
@@ -151,7 +150,7 @@ Test(openai, a_stream_is_role_text_finish_usage_done)
 
 	r.include_usage = true;
 	og_openai_stream_start(f, &r);
-	og_openai_stream_text(f, &r, "4\n", 2);
+	og_openai_stream_text(f, &r, "4\n", 2, NULL);
 	og_openai_stream_end(f, &r, &end);
 	fclose(f);
 #define HEAD                                                                                       \
@@ -214,4 +213,127 @@ Test(openai, lists_each_model_once)
 	free(list);
 	free(one);
 	json_decref(models);
+}
+
+Test(openai, reads_all_that_shapes_the_sampling)
+{
+	const struct og_infer_params *p;
+
+	cr_assert_eq(
+		parse(true, "{\"top_k\":7,\"min_p\":0.1,\"repetition_penalty\":1.5,"
+			    "\"frequency_penalty\":-1,\"presence_penalty\":2,\"ignore_eos\":true,"
+			    "\"stop_token_ids\":[3,4294967295],\"logit_bias\":{\"5\":-100,\"0\":2},"
+			    "\"logprobs\":true,\"top_logprobs\":20," HI "}"),
+		0, "%s", err.message);
+	p = &req.ask->req->params;
+	cr_expect_eq(p->top_k, 7);
+	cr_expect_float_eq(p->min_p, 0.1f, 1e-6);
+	cr_expect_float_eq(p->repetition_penalty, 1.5f, 1e-6);
+	cr_expect_float_eq(p->frequency_penalty, -1, 1e-6);
+	cr_expect_float_eq(p->presence_penalty, 2, 1e-6);
+	cr_expect(p->ignore_eos && p->logprobs && req.logprobs);
+	cr_expect_eq(p->top_logprobs, 20);
+	cr_expect_eq(p->nb_stop_tokens, 2);
+	cr_expect_eq(p->stop_tokens[1], UINT32_MAX);
+	cr_expect_eq(p->nb_biases, 2);
+	cr_expect_eq(p->biases[0].token, 5);
+	cr_expect_float_eq(p->biases[0].bias, -100, 1e-6);
+	og_openai_request_fini(&req);
+	cr_assert_eq(parse(false, "{\"prompt\":\"x\",\"logprobs\":0}"), 0);
+	cr_expect(req.logprobs && req.ask->req->params.top_logprobs == 0);
+	og_openai_request_fini(&req);
+	cr_assert_eq(parse(true, "{\"logprobs\":false," HI "}"), 0);
+	cr_expect_not(req.logprobs);
+	og_openai_request_fini(&req);
+}
+
+Test(openai, refuses_sampling_out_of_range_by_name)
+{
+	static const struct {
+		bool chat;
+		const char *members, *param;
+	} cases[] = {
+		{true, "\"min_p\":1.1", "min_p"},
+		{true, "\"repetition_penalty\":0", "repetition_penalty"},
+		{true, "\"frequency_penalty\":2.5", "frequency_penalty"},
+		{true, "\"presence_penalty\":\"1\"", "presence_penalty"},
+		{true, "\"ignore_eos\":1", "ignore_eos"},
+		{true, "\"stop_token_ids\":7", "stop_token_ids"},
+		{true, "\"stop_token_ids\":[-1]", "stop_token_ids"},
+		{true, "\"stop_token_ids\":[1,2,3,4,5,6,7,8,9]", "stop_token_ids"},
+		{true, "\"logit_bias\":[]", "logit_bias"},
+		{true, "\"logit_bias\":{\"a\":1}", "logit_bias"},
+		{true, "\"logit_bias\":{\"-1\":1}", "logit_bias"},
+		{true, "\"logit_bias\":{\"99999999999\":1}", "logit_bias"},
+		{true, "\"logit_bias\":{\"1\":101}", "logit_bias"},
+		{true, "\"logprobs\":5", "logprobs"},
+		{true, "\"top_logprobs\":5", "top_logprobs"},
+		{true, "\"logprobs\":true,\"top_logprobs\":21", "top_logprobs"},
+		{true, "\"logprobs\":true,\"top_logprobs\":-1", "top_logprobs"},
+		{false, "\"logprobs\":6", "logprobs"},
+		{false, "\"logprobs\":true", "logprobs"},
+	};
+	char body[256];
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(cases); i++) {
+		snprintf(body, sizeof(body), "{%s,%s}", cases[i].members,
+			cases[i].chat ? HI : "\"prompt\":\"x\"");
+		cr_expect_eq(parse(cases[i].chat, body), -EINVAL, "%s", body);
+		cr_expect_eq(err.status, 400);
+		cr_expect_str_eq(err.param, cases[i].param, "%s", body);
+	}
+}
+
+/* "é" in two tokens of a byte each, the second with two alternatives. */
+static json_t *two_tokens(void)
+{
+	static const struct og_answer answers[] = {
+		{.text = "\xc3", .text_bytes = 1, .logprob = -1},
+		{.text = "\xa9", .text_bytes = 1, .logprob = -0.5f},
+		{.text = "\xa9", .text_bytes = 1, .logprob = -0.5f, .rank = 1},
+		{.text = "a", .text_bytes = 1, .logprob = -2, .rank = 2},
+	};
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(answers); i++)
+		cr_assert_eq(og_openai_add_logprob(list, &answers[i]), 0);
+	return list;
+}
+
+Test(openai, log_probabilities_have_the_shape_of_their_kind)
+{
+	struct og_openai_reply chat = reply_of(true), plain = reply_of(false);
+	json_t *list = two_tokens();
+	char *body, *text = NULL;
+	size_t len;
+	FILE *f;
+
+	chat.logprobs = plain.logprobs = true;
+	body = og_openai_body(&chat, &end, "\xc3\xa9", 2, list);
+	cr_expect_not_null(
+		strstr(body,
+			"\"logprobs\":{\"content\":["
+			"{\"token\":\"bytes:\\\\xc3\",\"logprob\":-1.0,\"bytes\":[195],\"top_"
+			"logprobs\":[]},"
+			"{\"token\":\"bytes:\\\\xa9\",\"logprob\":-0.5,\"bytes\":[169],\"top_"
+			"logprobs\":["
+			"{\"token\":\"bytes:\\\\xa9\",\"logprob\":-0.5,\"bytes\":[169]},"
+			"{\"token\":\"a\",\"logprob\":-2.0,\"bytes\":[97]}]}],\"refusal\":null}"),
+		"%s", body);
+	free(body);
+	body = og_openai_body(&plain, &end, "\xc3\xa9", 2, list);
+	cr_expect_not_null(
+		strstr(body, "\"logprobs\":{\"tokens\":[\"bytes:\\\\xc3\",\"bytes:\\\\xa9\"],"
+			     "\"token_logprobs\":[-1.0,-0.5],\"top_logprobs\":[{},{\"bytes:"
+			     "\\\\xa9\":-0.5,"
+			     "\"a\":-2.0}],\"text_offset\":[0,1]}"),
+		"%s", body);
+	free(body);
+	f = open_memstream(&text, &len);
+	og_openai_stream_text(f, &chat, "\xc3\xa9", 2, list);
+	fclose(f);
+	cr_expect_not_null(
+		strstr(text, "\"finish_reason\":null,\"logprobs\":{\"content\":[{"), "%s", text);
+	free(text);
+	json_decref(list);
 }

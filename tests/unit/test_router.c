@@ -4,6 +4,7 @@
 #include "cluster/core.h"
 #include "cluster/message.h"
 #include "cluster/router.h"
+#include "crypto/hash.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -24,6 +25,7 @@ struct node {
 	size_t text_bytes;
 	int finals, error, watch, closes;
 	struct og_answer last;
+	uint32_t logprobs;
 	char node_name[64], message[200];
 	uint64_t now;
 };
@@ -68,6 +70,10 @@ static void on_answer(void *ctx, const struct og_answer *a)
 {
 	struct node *n = ctx;
 
+	if (a->type == OG_ANSWER_LOGPROB) {
+		n->logprobs++;
+		return;
+	}
 	if (a->type == OG_ANSWER_TEXT) {
 		memcpy(n->text + n->text_bytes, a->text, a->text_bytes);
 		n->text_bytes += a->text_bytes;
@@ -461,4 +467,143 @@ Test(router, stopping_answers_everyone)
 	ask(a, "", true);
 	cr_assert_eq(a->finals, 2);
 	node_free(a);
+}
+
+static void ask_for_logprobs(struct node *n)
+{
+	struct og_ask *a = calloc(1, sizeof(*a));
+	struct og_infer_message m = {"user", "What is 2+2?", 12};
+	struct og_infer_params p;
+
+	og_infer_params_default(&p);
+	p.logprobs = true;
+	a->face = 5;
+	cr_assert_eq(og_infer_request_create(&a->req, 0, &p, false, &m, 1), 0);
+	og_router_ask(n->r, a, n->now);
+}
+
+Test(router, log_probabilities_come_from_a_local_engine_or_not_at_all)
+{
+	struct node *a = node_new("a", NULL), *b = node_new("b", "demo");
+	struct og_infer_event ev = {.type = OG_INFER_LOGPROB, .logprob = -1};
+
+	connect_nodes(a, b);
+	ask_for_logprobs(a);
+	cr_expect_eq(a->finals, 1);
+	cr_expect_eq(a->error, -EOPNOTSUPP);
+	ask_for_logprobs(b);
+	cr_assert_eq(b->nb_running, 1);
+	ev.id = b->running[0]->id;
+	og_router_engine_event(b->r, 0, &ev, b->now);
+	engine_says(b, 0, "4", true);
+	cr_expect_eq(b->logprobs, 1);
+	cr_expect_eq(b->finals, 1);
+	cr_expect_eq(b->error, 0);
+	node_free(a);
+	node_free(b);
+}
+
+/* Member `key` in `slot`, by hand; `hello` is its first line, or NULL. */
+static void open_member(struct node *n, uint32_t slot, uint8_t key, const char *hello)
+{
+	struct og_msg ev = {.type = OG_EV_PEER_OPEN, .slot = slot, .gen = GEN};
+
+	memset(ev.key, key, 32);
+	og_router_core_event(n->r, &ev, n->now);
+	n->wire_bytes = 0;
+	if (!hello)
+		return;
+	ev = (struct og_msg){.type = OG_EV_PEER_DATA, .slot = slot, .gen = GEN};
+	ev.data = (const uint8_t *)hello;
+	ev.len_bytes = (uint32_t)strlen(hello);
+	og_router_core_event(n->r, &ev, n->now);
+}
+
+static const json_t *row(const json_t *list, size_t i, const char *name)
+{
+	return json_object_get(json_array_get(list, i), name);
+}
+
+Test(router, who_is_eligible_comes_in_the_order_of_asking)
+{
+	struct node *n = node_new("n", NULL);
+	json_t *list, *gauge;
+
+	open_member(n, 0, 1, NULL); /* will be silent */
+	open_member(n, 1, 2,
+		"{\"type\":\"peer_hello\",\"node_name\":\"busy\",\"og\":{\"models\":[\"m\"]}}\n"
+		"{\"type\":\"peer_status\",\"load\":2,\"queue\":1,\"kv_free\":7}\n");
+	open_member(n, 2, 3,
+		"{\"type\":\"peer_hello\",\"node_name\":\"other\",\"og\":{\"models\":[\"x\"]}}\n");
+	open_member(n, 3, 4,
+		"{\"type\":\"peer_hello\",\"node_name\":\"idle\",\"og\":{\"models\":[\"m\"]}}\n");
+	n->now += 1000ull * MS;
+	open_member(n, 4, 5, NULL); /* has just come */
+	list = og_router_eligible_json(n->r, "m", n->now);
+	cr_assert_eq(json_array_size(list), 6);
+	cr_expect_str_eq(json_string_value(row(list, 0, "name")), "idle");
+	cr_expect_eq(json_integer_value(row(list, 0, "order")), 1);
+	cr_expect_str_eq(json_string_value(row(list, 1, "name")), "busy");
+	cr_expect_eq(json_integer_value(row(list, 1, "load")), 3);
+	cr_expect_eq(json_integer_value(row(list, 2, "order")), 3);
+	cr_expect_not_null(strstr(json_string_value(row(list, 2, "why")), "never said"));
+	cr_expect_not_null(strstr(json_string_value(row(list, 3, "why")), "just connected"));
+	for (size_t i = 3; i < 6; i++)
+		cr_expect(json_is_false(row(list, i, "eligible")));
+	json_decref(list);
+	/* The router chooses as the list says. */
+	ask(n, "m", false);
+	cr_assert_not_null(strstr(n->wire, "inference_request"));
+	gauge = og_router_gauge_json(n->r, n->now);
+	list = json_object_get(gauge, "members");
+	cr_expect_eq(json_integer_value(row(list, 3, "asked")), 1);
+	cr_expect_eq(json_integer_value(row(list, 1, "kv_free")), 7);
+	cr_expect(json_is_null(row(list, 3, "kv_free")));
+	json_decref(gauge);
+	node_free(n);
+}
+
+Test(router, a_draining_node_takes_nothing_and_finishes_what_runs)
+{
+	struct node *a = node_new("a", NULL), *b = node_new("b", "demo");
+	json_t *list;
+
+	connect_nodes(a, b);
+	ask(a, "demo", false);
+	shuttle(a);
+	cr_assert_eq(b->nb_running, 1);
+	og_router_drain(b->r, b->now);
+	shuttle(a);
+	list = og_router_eligible_json(a->r, "demo", a->now);
+	for (size_t i = 0; i < json_array_size(list); i++)
+		cr_expect(json_is_false(row(list, i, "eligible")));
+	json_decref(list);
+	ask(b, "", false);
+	cr_assert_eq(b->error, -ECANCELED);
+	ask(a, "demo", false);
+	shuttle(a);
+	cr_assert_eq(a->error, -ENOENT, "%s", a->message);
+	cr_assert_eq(b->nb_running, 1);
+	engine_says(b, 0, "4", true);
+	shuttle(a);
+	cr_assert_eq(a->error, 0);
+	cr_assert_str_eq(a->text, "4");
+	node_free(a);
+	node_free(b);
+}
+
+Test(router, ready_without_a_dht_only_for_the_first_node_or_with_a_member)
+{
+	struct node *n = node_new("n", NULL);
+	struct og_msg ready = {.type = OG_EV_READY}, retry = {.type = OG_EV_JOIN_RETRY};
+
+	og_router_core_event(n->r, &ready, n->now);
+	cr_assert(og_router_ready(n->r));
+	cr_assert_eq(og_router_join(n->r, "c", n->now), 0);
+	og_sha256(retry.key, "c", 1);
+	og_router_core_event(n->r, &retry, n->now);
+	cr_assert_not(og_router_ready(n->r));
+	open_raw(n);
+	cr_assert(og_router_ready(n->r));
+	node_free(n);
 }

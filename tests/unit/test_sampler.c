@@ -151,3 +151,81 @@ Test(sampler, replays_from_seed_and_position)
 	}
 	cr_expect_gt(differ, 150);
 }
+
+Test(sampler, keeps_those_that_are_likely_enough)
+{
+	static const float logits[] = {0, 0.69314718f, 1.38629436f, 0};
+	struct og_infer_params p = hot(1);
+
+	p.min_p = 0.4f; /* of weights 1, 2, 4, 1 those from 1.6 on */
+	expect_shares(&p, logits, 4, (double[]){0, 1 / 3., 2 / 3., 0});
+	p.min_p = 1;
+	expect_shares(&p, logits, 4, (double[]){0, 0, 1, 0});
+	p.min_p = 0.2f;
+	p.top_p = 0.6f;
+	expect_shares(&p, logits, 4, (double[]){0, 1 / 3., 2 / 3., 0});
+}
+
+Test(sampler, adjusts_nothing_where_nothing_is_asked_for)
+{
+	struct og_infer_params p;
+	float out = 7, logit = 1;
+
+	og_infer_params_default(&p);
+	cr_expect_not(og_sampler_adjust(
+		&out, &p, &logit, 1, &(struct og_sampler_history){NULL, 0, 0}, scratch));
+	cr_expect_eq(out, 7);
+}
+
+Test(sampler, penalizes_by_what_was_said)
+{
+	static const float logits[] = {2, -2, 3, 1, 0};
+	/* Tokens 0 and 1 in the prompt, then 1 once and 2 twice. */
+	static const uint32_t tokens[] = {0, 1, 1, 2, 2};
+	const struct og_sampler_history history = {tokens, 5, 2};
+	struct og_infer_params p;
+	float out[5];
+
+	og_infer_params_default(&p);
+	p.repetition_penalty = 2;
+	cr_assert(og_sampler_adjust(out, &p, logits, 5, &history, scratch));
+	cr_expect_arr_eq(out, ((float[]){1, -4, 1.5f, 1, 0}), sizeof(out));
+	og_infer_params_default(&p);
+	p.frequency_penalty = 0.5f;
+	p.presence_penalty = 1;
+	cr_assert(og_sampler_adjust(out, &p, logits, 5, &history, scratch));
+	cr_expect_arr_eq(out, ((float[]){2, -3.5f, 1, 1, 0}), sizeof(out));
+}
+
+Test(sampler, adds_biases_and_bars_tokens)
+{
+	static const float logits[] = {2, -2, 3};
+	struct og_infer_params p;
+	float out[3];
+
+	og_infer_params_default(&p);
+	p.nb_biases = 3;
+	p.biases[0] = (struct og_infer_bias){1, 6};
+	p.biases[1] = (struct og_infer_bias){2, -100};
+	p.biases[2] = (struct og_infer_bias){3, 9}; /* beyond the vocabulary */
+	cr_assert(og_sampler_adjust(
+		out, &p, logits, 3, &(struct og_sampler_history){NULL, 0, 0}, scratch));
+	cr_expect_arr_eq(out, ((float[]){2, 4, -INFINITY}), sizeof(out));
+}
+
+Test(sampler, gives_log_probabilities_best_first)
+{
+	/* Weights 1, 2, 4, 1. */
+	static const float logits[] = {0, 0.69314718f, 1.38629436f, 0};
+	struct og_sampler_item out[6];
+
+	cr_assert_eq(og_sampler_logprobs(out, 3, 2, logits, 4, scratch), 3);
+	cr_expect_eq(out[0].id, 3);
+	cr_expect_float_eq(out[0].logit, log(1 / 8.), 1e-6);
+	cr_expect_eq(out[1].id, 2);
+	cr_expect_float_eq(out[1].logit, log(4 / 8.), 1e-6);
+	cr_expect_eq(out[2].id, 1);
+	cr_expect_float_eq(out[2].logit, log(2 / 8.), 1e-6);
+	/* No more than there are. */
+	cr_expect_eq(og_sampler_logprobs(out, 0, 5, logits, 4, scratch), 5);
+}

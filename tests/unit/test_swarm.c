@@ -132,6 +132,36 @@ Test(swarm, own_topics_are_announced_again_before_records_expire)
 	og_swarm_destroy(w.s);
 }
 
+Test(swarm, one_lost_refresh_leaves_no_gap_that_a_record_could_expire_in)
+{
+	const uint64_t record_lives = 800 * OG_NS_PER_S; /* at least, at any node */
+	struct world w;
+	uint64_t end, stored_at = 0, gap = 0;
+	int last = 0;
+
+	setup(&w, 16);
+	cr_assert_eq(og_swarm_join(w.s, topic, OG_TOPIC_SERVER, w.now), 0);
+	end = w.now + 7200 * OG_NS_PER_S;
+	while (w.now < end) {
+		uint64_t next = og_swarm_tick(w.s, w.now);
+
+		if (w.refreshes == last) {
+			w.now = OG_MAX(next, w.now + 1);
+			continue;
+		}
+		last = w.refreshes;
+		og_swarm_refresh_done(w.s, topic, 20, w.now);
+		if (last % 2 == 0) /* it only seemed to be stored */
+			continue;
+		if (stored_at)
+			gap = OG_MAX(gap, w.now - stored_at);
+		stored_at = w.now;
+	}
+	cr_assert_gt(gap, 300 * OG_NS_PER_S);
+	cr_assert_lt(gap, record_lives, "%lu s", gap / OG_NS_PER_S);
+	og_swarm_destroy(w.s);
+}
+
 Test(swarm, a_failing_peer_is_retried_three_times_then_waits_to_be_found)
 {
 	struct world w;

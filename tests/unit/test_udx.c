@@ -22,7 +22,8 @@ struct peer {
 	bool ended;    /* the peer's end was seen */
 	bool echo_end; /* end when the peer does */
 	bool closed;
-	bool close_in_data; /* from inside the callback */
+	bool close_in_data;      /* from inside the callback */
+	uint32_t close_permille; /* from inside any callback, this often */
 	int reason;
 	uint32_t nb_messages;
 	uint32_t pause_permille; /* pause in the middle of data this often */
@@ -61,11 +62,22 @@ static void pump(struct peer *p)
 	}
 }
 
+static bool closes_at_random(struct peer *p)
+{
+	if (!p->live || og_rand_below(&p->node.rand, 1000) >= p->close_permille)
+		return false;
+	p->live = false;
+	og_udx_close(p->udx, p->slot, p->node.link->now_ns);
+	return true;
+}
+
 static size_t on_data(void *ctx, uint32_t slot, uint8_t *data, size_t n)
 {
 	struct peer *p = ctx;
 	size_t take = n;
 
+	if (closes_at_random(p))
+		return og_rand_below(&p->node.rand, (uint32_t)n + 1);
 	cr_assert_eq(slot, p->slot);
 	cr_assert(!p->ended);
 	if (p->close_in_data) {
@@ -90,6 +102,8 @@ static void on_end(void *ctx, uint32_t slot)
 
 	(void)slot;
 	p->ended = true;
+	if (closes_at_random(p))
+		return;
 	if (p->echo_end && !p->end_sent) {
 		p->end_sent = true;
 		og_udx_end(p->udx, p->slot, p->node.link->now_ns);
@@ -107,7 +121,8 @@ static void on_message(void *ctx, uint32_t slot, const uint8_t *data, size_t n)
 static void on_writable(void *ctx, uint32_t slot)
 {
 	(void)slot;
-	pump(ctx);
+	if (!closes_at_random(ctx))
+		pump(ctx);
 }
 
 static void on_closed(void *ctx, uint32_t slot, uint32_t gen, int reason)
@@ -367,6 +382,31 @@ Test(udx, small_windows_carry_everything)
 	}
 }
 
+/* A reader that leaves `window` bytes. */
+Test(udx, no_window_of_any_size_stalls_a_writer)
+{
+	for (uint32_t window = 0; window <= 3000; window += window < 10 ? 1 : 23) {
+		struct pair *t = pair_new((struct pair_opts){.seed = window, .nb_packets = 64});
+		uint8_t p[OG_UDX_HEADER_BYTES];
+		struct og_udx_header h = {.id = t->a.id, .window = window};
+		uint64_t sent;
+
+		og_udx_encode(p, &h);
+		cr_assert_eq(
+			og_udx_input(t->a.udx, 0, &t->b.node.addr, p, sizeof(p), t->link.now_ns),
+			0);
+		cr_assert_eq(info_of(&t->a).peer_window_bytes, window);
+		sent = t->a.node.nb_sent;
+		peer_transfer(&t->a, 20000, true);
+		link_run_for(&t->link, MS);
+		cr_assert_gt(
+			t->a.node.nb_sent, sent, "window %u: neither data nor a probe", window);
+		run_to_close(t, 2 * SEC);
+		cr_assert_eq(t->b.received, 20000, "window %u: %lu", window, t->b.received);
+		pair_free(t);
+	}
+}
+
 static bool drop_zero(struct link *l, const struct node *from, const uint8_t *data, uint16_t len)
 {
 	bool *lost = l->ctx;
@@ -431,21 +471,78 @@ Test(udx, drops_what_lies_beyond_every_window_announced)
 	pair_free(t);
 }
 
+/* An older peer probes a closed window with its next data, and gives up if nobody acknowledges it. */
+Test(udx, takes_and_acknowledges_data_at_a_closed_window)
+{
+	struct pair *t = pair_new((struct pair_opts){.seed = 3});
+	uint32_t seq;
+
+	og_udx_pause(t->b.udx, t->b.slot);
+	peer_transfer(&t->a, 1000 * 1000, false);
+	link_run_for(&t->link, 3 * SEC);
+	cr_assert_eq(info_of(&t->a).peer_window_bytes, 0);
+	seq = 8192 - og_udx_nb_free_packets(t->b.udx);
+	for (uint32_t i = 0; i < 100; i++) {
+		uint32_t free_before = og_udx_nb_free_packets(t->b.udx);
+		uint64_t acks = t->b.node.nb_sent;
+
+		cr_assert_eq(inject(&t->b, OG_UDX_DATA, seq + i, 0, "x", 1, 0), 0);
+		og_udx_flush(t->b.udx, t->link.now_ns);
+		cr_assert_eq(t->b.node.nb_sent, acks + 1);
+		cr_assert_eq(og_udx_nb_free_packets(t->b.udx), free_before - 1);
+	}
+	pair_free(t);
+}
+
 Test(udx, a_forged_destroy_needs_the_right_numbers)
 {
+	enum { FORGED = 1000000, STALE = 1 << 20 };
 	struct pair *t = pair_new((struct pair_opts){.seed = 1});
+	struct og_rand *rand = &t->link.rand;
+	uint32_t edge = OG_UDX_WINDOW_BYTES / 1152;
 
-	for (uint32_t i = 0; i < 100000; i++) {
-		uint32_t seq = og_rand_u32(&t->link.rand), ack = og_rand_u32(&t->link.rand);
+	for (uint32_t i = 0; i < FORGED; i++) {
+		uint32_t seq = og_rand_u32(rand), ack = og_rand_u32(rand);
 
+		/* One of the two is known: then the other is wrong. */
+		if (i % 3 == 1) {
+			ack = 0;
+			seq = edge + 1 + og_rand_below(rand, 0u - 2 * edge);
+		} else if (i % 3 == 2) {
+			seq = 0;
+			ack = 1 + og_rand_below(rand, 0u - STALE);
+		}
 		cr_assert_eq(inject(&t->a, OG_UDX_DESTROY, seq, ack, NULL, 0, 0), 0);
 	}
 	cr_assert(t->a.live);
 	cr_assert_eq(inject(&t->a, OG_UDX_DESTROY, 0, 1, NULL, 0, 0), 0);
 	cr_assert(t->a.live, "it acknowledges what was never sent");
+	cr_assert_eq(inject(&t->a, OG_UDX_DESTROY, edge + 1, 0, NULL, 0, 0), 0);
+	cr_assert(t->a.live, "it lies beyond the window");
+	cr_assert_eq(inject(&t->a, OG_UDX_DESTROY, 0u - 1, 0, NULL, 0, 0), 0);
+	cr_assert(t->a.live, "it lies before what has arrived");
 	cr_assert_eq(inject(&t->a, OG_UDX_DESTROY, 0, 0, NULL, 0, 0), 0);
 	cr_assert(t->a.closed);
 	cr_assert_eq(t->a.reason, -ECONNRESET);
+	pair_free(t);
+}
+
+Test(udx, an_acknowledgement_outside_the_window_tells_nothing)
+{
+	struct pair *t = pair_new((struct pair_opts){.seed = 5});
+	uint32_t edge = OG_UDX_WINDOW_BYTES / 1152;
+	struct og_udx_info before;
+
+	t->link.loss_permille = 1000;
+	peer_transfer(&t->a, 20000, false);
+	link_run_for(&t->link, MS);
+	before = info_of(&t->a);
+	cr_assert_eq(before.in_flight, 10);
+	for (uint32_t i = 1; i < 1000; i++)
+		cr_assert_eq(inject(&t->a, 0, edge + i * 1000003u % 0x7fff0000, 10, NULL, 0, 0), 0);
+	cr_assert_eq(info_of(&t->a).in_flight, 10);
+	cr_assert_eq(inject(&t->a, 0, 0, 10, NULL, 0, 0), 0);
+	cr_assert_lt(info_of(&t->a).in_flight, 10);
 	pair_free(t);
 }
 
@@ -693,6 +790,29 @@ Test(udx, may_be_closed_from_inside_a_callback)
 		t->b.close_in_data = true;
 		link_run_for(&t->link, 5 * SEC);
 		cr_assert_eq(og_udx_nb_free_packets(t->b.udx), 8192);
+		pair_free(t);
+	}
+}
+
+Test(udx, may_be_closed_from_any_callback_at_any_time)
+{
+	uint64_t packets = 0;
+
+	for (uint64_t seed = 1; packets < 60000; seed++) {
+		struct pair *t = pair_new((struct pair_opts){.seed = seed});
+
+		t->link.loss_permille = seed % 3 * 30;
+		t->link.dup_permille = 50;
+		t->link.jitter_ns = 2 * MS;
+		t->a.close_permille = t->b.close_permille = 1 + seed % 5;
+		t->a.pause_permille = t->b.pause_permille = seed % 4 * 10;
+		t->b.echo_end = true;
+		peer_transfer(&t->a, 3000 * 1000, true);
+		peer_transfer(&t->b, 1000 * 1000, false);
+		link_run_for(&t->link, 10 * SEC);
+		packets += og_udx_counters(t->a.udx)->rx_packets;
+		packets += og_udx_counters(t->b.udx)->rx_packets;
+		cr_assert(!t->a.live || !t->b.live || t->a.ended, "seed %lu", seed);
 		pair_free(t);
 	}
 }

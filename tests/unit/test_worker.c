@@ -129,6 +129,42 @@ Test(worker, a_source_cannot_hold_more_than_its_share)
 	og_workers_destroy(w);
 }
 
+Test(worker, the_newest_of_a_source_is_served_first_and_the_oldest_gives_way)
+{
+	enum { SHARE = 64 / OG_WORKER_SHARE, DEALT = 4, POSTED = 20 };
+	struct og_workers *w = make(1, 64);
+	struct seen seen = {0};
+
+	sem_init(&gate, 0, 0);
+	for (uint32_t n = 0; n < POSTED; n++)
+		cr_assert(post(w, run_gated, n, 1));
+	for (int n = 0; n < SHARE; n++)
+		sem_post(&gate);
+	poll_until(w, &seen, POSTED);
+	cr_assert_eq(seen.done, SHARE);
+	for (uint32_t i = 0; i < SHARE; i++) /* what the worker has already, then from the end */
+		cr_assert_eq(seen.order[i], i < DEALT ? i : POSTED - 1 - (i - DEALT), "%u", i);
+	og_workers_destroy(w);
+}
+
+Test(worker, a_full_house_makes_room_for_the_next)
+{
+	struct og_workers *w = make(1, 16);
+	struct seen seen = {0};
+
+	sem_init(&gate, 0, 0);
+	for (uint32_t n = 0; n < 16; n++)
+		cr_assert(post(w, run_gated, n, (uint16_t)(n / 2)));
+	cr_assert_not(post(w, run_gated, 16, 16));
+	og_workers_poll(w, on_done, &seen);
+	cr_assert_eq(seen.shed, 1);
+	cr_assert(post(w, run_gated, 17, 17));
+	for (int n = 0; n < 16; n++)
+		sem_post(&gate);
+	poll_until(w, &seen, 17);
+	og_workers_destroy(w);
+}
+
 Test(worker, lends_nothing_when_all_slots_are_taken)
 {
 	struct og_workers *w = make(1, 16);

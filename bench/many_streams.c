@@ -1,0 +1,212 @@
+/*
+ * many_streams.c: 64 streams at once between two polling cores, transport alone: what they carry in
+ * sum, and how evenly. The reference of the sum is one stream of the same kind in the same run.
+ */
+#include "bench/many_streams.h"
+
+#include "bench/child.h"
+#include "bench/ports.h"
+#include "bench/stream_core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { LINE_BYTES = 2048, DRAIN_STEPS = 40 };
+
+#define DRAIN_STEP_NS (50 * OG_NS_PER_MS)
+
+struct ends {
+	uint32_t nb;
+	struct ports ports;
+	struct bench_child server, client; /* the client writes */
+};
+
+struct counts {
+	uint64_t at_ns;
+	uint64_t bytes[STREAMS_MAX];
+};
+
+static int expect(struct bench_child *c, const char *tell, const char *hear)
+{
+	char line[LINE_BYTES];
+	int ret = tell ? bench_child_tell(c, tell) : 0;
+
+	if (ret == 0)
+		ret = bench_child_hear(c, line, sizeof(line));
+	return ret == 0 && strcmp(line, hear) != 0 ? -EPROTO : ret;
+}
+
+static int open_ends(const struct bench *b, struct ends *e, uint32_t nb)
+{
+	const char *server[PORTS_ARGS], *client[PORTS_ARGS] = {NULL};
+	char number[16];
+	int n = 0, ret;
+
+	memset(e, 0, sizeof(*e));
+	e->nb = nb;
+	snprintf(number, sizeof(number), "%u", nb);
+	ret = ports_open(&e->ports, b);
+	if (ret < 0)
+		return ret;
+	ports_serve(&e->ports, server, "streams");
+	while (server[n])
+		n++;
+	server[n++] = number;
+	server[n++] = "responder";
+	server[n] = NULL;
+	client[1] = "--serve";
+	client[2] = "streams";
+	client[3] = e->ports.client.driver;
+	client[4] = e->ports.client.address;
+	client[5] = e->ports.client.prefix_bits;
+	client[6] = number;
+	client[7] = "initiator";
+	client[8] = NULL;
+	ret = bench_child_start(&e->server, server, b->server_cpu);
+	if (ret == 0)
+		ret = bench_child_start(&e->client, client, b->load_cpu);
+	if (ret == 0)
+		ret = expect(&e->server, e->client.ready, "started");
+	if (ret == 0)
+		ret = expect(&e->client, e->server.ready, "started");
+	bench_child_pause(&e->client);
+	bench_child_pause(&e->server);
+	return ret;
+}
+
+static void close_ends(struct ends *e)
+{
+	bench_child_resume(&e->server);
+	bench_child_stop(&e->client);
+	bench_child_stop(&e->server);
+	ports_close(&e->ports);
+}
+
+static int read_counts(struct ends *e, struct counts *out)
+{
+	char line[LINE_BYTES], *p = line + 7, *end;
+	int ret = bench_child_tell(&e->server, "counts");
+
+	if (ret == 0)
+		ret = bench_child_hear(&e->server, line, sizeof(line));
+	if (ret < 0 || strncmp(line, "counts ", 7) != 0)
+		return ret < 0 ? ret : -EPROTO;
+	out->at_ns = strtoull(p, &end, 10);
+	for (uint32_t i = 0; i < e->nb; i++) {
+		p = end + 1;
+		out->bytes[i] = strtoull(p, &end, 10);
+		if (end == p)
+			return -EPROTO;
+	}
+	return 0;
+}
+
+static void wait_ns(uint64_t ns)
+{
+	const struct timespec ts = {(time_t)(ns / OG_NS_PER_S), (long)(ns % OG_NS_PER_S)};
+
+	nanosleep(&ts, NULL);
+}
+
+static uint64_t sum_of(const struct ends *e, const struct counts *c)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < e->nb; i++)
+		sum += c->bytes[i];
+	return sum;
+}
+
+/* Until nothing more arrives: ends that are paused with packets under way lose them. */
+static int drain(struct ends *e)
+{
+	struct counts c = {0};
+	uint64_t before;
+
+	for (int i = 0; i < DRAIN_STEPS; i++) {
+		int ret = read_counts(e, &c);
+
+		if (ret < 0)
+			return ret;
+		before = sum_of(e, &c);
+		wait_ns(DRAIN_STEP_NS);
+		ret = read_counts(e, &c);
+		if (ret < 0 || sum_of(e, &c) == before)
+			return ret;
+	}
+	return 0;
+}
+
+/* MB/s in sum, and the slowest over the fastest. */
+static int run_once(const struct bench *b, struct ends *e, struct bench_samples *mb_s,
+	struct bench_samples *evenness)
+{
+	uint64_t least = UINT64_MAX, most = 0;
+	struct counts before, after;
+	int ret;
+
+	bench_child_resume(&e->server);
+	bench_child_resume(&e->client);
+	ret = expect(&e->client, "write", "done");
+	wait_ns(b->run_ns / 2); /* the windows open */
+	if (ret == 0)
+		ret = read_counts(e, &before);
+	wait_ns(4 * b->run_ns); /* long enough for each to have many frames */
+	if (ret == 0)
+		ret = read_counts(e, &after);
+	if (ret == 0)
+		ret = expect(&e->client, "stop", "done");
+	if (ret == 0)
+		ret = drain(e);
+	bench_child_pause(&e->client);
+	bench_child_pause(&e->server);
+	if (ret < 0)
+		return ret;
+	for (uint32_t i = 0; i < e->nb; i++) {
+		uint64_t n = after.bytes[i] - before.bytes[i];
+
+		least = OG_MIN(least, n);
+		most = OG_MAX(most, n);
+	}
+	bench_add(mb_s, (double)(sum_of(e, &after) - sum_of(e, &before)) * 1e3 /
+				(double)(after.at_ns - before.at_ns));
+	bench_add(evenness, (double)least / (double)OG_MAX(most, 1ull));
+	return 0;
+}
+
+int many_streams(const struct bench *b)
+{
+	struct bench_samples mb_s[2] = {0}, evenness[2] = {0}, even = {0};
+	static struct ends ends[2];
+	/* A port that exists once per name has one pair of ends at a time. */
+	bool in_turns = b->port == BENCH_SOCKET;
+	int ret = 0;
+
+	if (!bench_wanted(b, "64 streams"))
+		return 0;
+	for (int k = 0; ret == 0 && in_turns && k < 2; k++)
+		ret = open_ends(b, &ends[k], k == 0 ? STREAMS_MAX : 1);
+	for (uint32_t run = 0; ret == 0 && in_turns && run < b->runs; run++)
+		for (int k = 0; ret == 0 && k < 2; k++)
+			ret = run_once(b, &ends[k], &mb_s[k], &evenness[k]);
+	for (int k = 0; ret == 0 && !in_turns && k < 2; k++) {
+		ret = open_ends(b, &ends[k], k == 0 ? STREAMS_MAX : 1);
+		for (uint32_t run = 0; ret == 0 && run < b->runs; run++)
+			ret = run_once(b, &ends[k], &mb_s[k], &evenness[k]);
+		close_ends(&ends[k]);
+	}
+	bench_add(&even, 1);
+	if (ret == 0) {
+		bench_report(b, &(struct bench_result){"64 streams", "MB/s", BENCH_HIGHER, &mb_s[0],
+					"one stream, transport alone", &mb_s[1]});
+		bench_report(b, &(struct bench_result){"64 streams, slowest over fastest", "x",
+					BENCH_HIGHER, &evenness[0], "equal shares", &even});
+	} else {
+		fprintf(stderr, "og-bench: 64 streams: %s\n", strerror(-ret));
+	}
+	for (int k = 0; k < 2; k++)
+		close_ends(&ends[k]);
+	return ret;
+}

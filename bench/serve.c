@@ -1,0 +1,74 @@
+#include "bench/serve.h"
+
+#include "base/log.h"
+#include "bench/bench.h"
+#include "bench/flood.h"
+#include "crypto/keys.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int argc, char **argv)
+{
+	char err[256];
+
+	if (argc < 2 || og_addr_parse(&opts->bind, argv[1]) < 0) {
+		fprintf(stderr, "og-bench --serve: DRIVER ADDRESS:PORT [PREFIX_BITS]\n");
+		return -1;
+	}
+	opts->driver = argv[0];
+	opts->prefix_bits = (uint8_t)(argc > 2 ? atoi(argv[2]) : 0);
+	opts->lcore_cpu = -1; /* that of the process */
+	/* A port that cannot wake a sleeping core is polled, as on dedicated cores. */
+	opts->poll = strcmp(opts->driver, "socket") == 0 ? OG_POLL_ADAPTIVE : OG_POLL_BUSY;
+	if (og_dataplane_open(out, opts, err, sizeof(err)) < 0) {
+		fprintf(stderr, "og-bench --serve: %s\n", err);
+		return -1;
+	}
+	return 0;
+}
+
+void serve_until_told(const char *fmt, ...)
+{
+	char buf[256];
+	va_list args;
+
+	fputs("ready ", stdout);
+	va_start(args, fmt);
+	vfprintf(stdout, fmt, args);
+	va_end(args);
+	putchar('\n');
+	fflush(stdout);
+	while (read(STDIN_FILENO, buf, sizeof(buf)) > 0)
+		continue;
+}
+
+int bench_serve(int argc, char **argv)
+{
+	if (og_crypto_init() < 0)
+		return BENCH_FAILED;
+	og_log_setup(OG_LOG_ERR, false);
+	if (argc >= 1 && strcmp(argv[0], "echo-recvmmsg") == 0)
+		return serve_echo_recvmmsg();
+	if (argc >= 1 && strcmp(argv[0], "echo-io_uring") == 0)
+		return serve_echo_uring();
+	if (argc >= 1 && strcmp(argv[0], "echo") == 0)
+		return serve_echo(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "node") == 0)
+		return serve_node(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "peer") == 0)
+		return serve_peer(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "hold") == 0) {
+		serve_until_told("here");
+		return BENCH_DONE;
+	}
+	if (argc >= 1 && strcmp(argv[0], "streams") == 0)
+		return serve_streams(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "flood") == 0)
+		return serve_flood(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "load") == 0)
+		return serve_load(argc - 1, argv + 1);
+	return BENCH_USAGE;
+}

@@ -1,0 +1,27 @@
+/*
+ * needs_priv.h: what the files of needs share.
+ */
+#pragma once
+#include "cli/config_priv.h"
+#include "cli/needs.h"
+
+enum og_needs_cap {
+	OG_NEEDS_NET_ADMIN = 1u << 0,
+	OG_NEEDS_NET_RAW = 1u << 1,
+	OG_NEEDS_BPF = 1u << 2,
+};
+
+struct og_needs {
+	const struct og_config *cfg;
+	struct og_problems *lacks;
+};
+
+/* "lacks: WHAT; HOW" at the line where `field` of the configuration was set. */
+void og_needs_lack(const struct og_needs *n, const void *field, const char *fmt, ...)
+	OG_PRINTF(3, 4);
+/* Lacks of capabilities, `for_what` in words. */
+void og_needs_caps(
+	const struct og_needs *n, const void *field, uint32_t caps, const char *for_what);
+
+/* needs_port.c */
+void og_needs_port(const struct og_needs *n);

@@ -1,0 +1,171 @@
+#include "dataplane/device.h"
+
+#include "base/log.h"
+#include "dataplane/eal.h"
+
+#include <errno.h>
+#include <rte_dev.h>
+#include <rte_ethdev.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, MTU_DEFAULT = 1500 };
+
+static const uint64_t tx_checksums = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+static const uint64_t rx_checksums = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
+
+/* DPDK's number of the device that `devargs` name, probing it if EAL has not. */
+static int find(const char *devargs, uint16_t *id)
+{
+	char name[RTE_ETH_NAME_MAX_LEN];
+	int ret;
+
+	if (strncmp(devargs, "pci:", 4) == 0)
+		devargs += 4;
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(devargs, ","), devargs);
+	if (!og_eal_is_pci(devargs)) {
+		ret = rte_dev_probe(devargs);
+		if (ret < 0) {
+			OG_LOG(port, ERR, "device %s: %s", name, rte_strerror(-ret));
+			return ret;
+		}
+	}
+	if (rte_eth_dev_get_port_by_name(name, id) == 0)
+		return 0;
+	/* A PCI name may be short of its domain; EAL probes only that device. */
+	*id = (uint16_t)rte_eth_find_next_owned_by(0, RTE_ETH_DEV_NO_OWNER);
+	if (og_eal_is_pci(devargs) && *id < RTE_MAX_ETHPORTS)
+		return 0;
+	OG_LOG(port, ERR, "device %s: DPDK has no driver for it, or it is not bound", name);
+	return -ENODEV;
+}
+
+static int set_mtu(struct og_device *d, uint16_t mtu)
+{
+	int ret = 0;
+
+	if (mtu != 0) {
+		ret = rte_eth_dev_get_mtu(d->id, &d->mtu);
+		if (ret < 0 || d->mtu != mtu)
+			ret = rte_eth_dev_set_mtu(d->id, mtu);
+		if (ret < 0)
+			return ret;
+	}
+	if (rte_eth_dev_get_mtu(d->id, &d->mtu) < 0)
+		d->mtu = MTU_DEFAULT;
+	return 0;
+}
+
+static int configure(struct og_device *d, uint16_t mtu, struct rte_mempool *pool)
+{
+	uint16_t nb_rx = RX_DESCRIPTORS, nb_tx = TX_DESCRIPTORS;
+	struct rte_eth_dev_info info;
+	struct rte_eth_conf conf = {0};
+	int ret = rte_eth_dev_info_get(d->id, &info);
+
+	if (ret < 0)
+		return ret;
+	d->device = info.device;
+	if (info.if_index != 0 && if_indextoname(info.if_index, d->if_name))
+		d->if_index = info.if_index;
+	d->tx_offload = (info.tx_offload_capa & tx_checksums) == tx_checksums;
+	if (d->tx_offload)
+		conf.txmode.offloads = tx_checksums;
+	conf.rxmode.offloads = info.rx_offload_capa & rx_checksums;
+	ret = rte_eth_dev_configure(d->id, 1, 1, &conf);
+	if (ret < 0)
+		return ret;
+	ret = set_mtu(d, mtu);
+	if (ret < 0)
+		return ret;
+	ret = rte_eth_dev_adjust_nb_rx_tx_desc(d->id, &nb_rx, &nb_tx);
+	if (ret < 0)
+		return ret;
+	ret = rte_eth_rx_queue_setup(d->id, 0, nb_rx, SOCKET_ID_ANY, NULL, pool);
+	if (ret < 0)
+		return ret;
+	return rte_eth_tx_queue_setup(d->id, 0, nb_tx, SOCKET_ID_ANY, NULL);
+}
+
+static int start(struct og_device *d)
+{
+	struct rte_ether_addr mac;
+	int ret = rte_eth_macaddr_get(d->id, &mac);
+
+	if (ret < 0)
+		return ret;
+	memcpy(d->mac.bytes, mac.addr_bytes, sizeof(d->mac.bytes));
+	return rte_eth_dev_start(d->id);
+}
+
+int og_device_open(
+	struct og_device *out, const char *devargs, uint16_t mtu, struct rte_mempool *pool)
+{
+	struct og_device d = {0};
+	int ret = find(devargs, &d.id);
+
+	if (ret < 0)
+		return ret < -200 ? -EIO : ret;
+	ret = configure(&d, mtu, pool);
+	if (ret == 0)
+		ret = start(&d);
+	if (ret == 0) {
+		*out = d;
+		return 0;
+	}
+	OG_LOG(port, ERR, "device %s: %s", devargs, rte_strerror(-ret));
+	rte_eth_dev_close(d.id);
+	if (d.device)
+		(void)rte_dev_remove(d.device);
+	return ret < -200 ? -EIO : ret; /* DPDK's own numbers mean nothing to others */
+}
+
+void og_device_close(struct og_device *d)
+{
+	int ret = rte_eth_dev_stop(d->id);
+
+	if (ret < 0)
+		OG_LOG(port, WARN, "device does not stop: %s", rte_strerror(-ret));
+	rte_eth_dev_close(d->id);
+	(void)rte_dev_remove(d->device);
+}
+
+/* The kernel's word for it: not every driver asks. */
+static enum og_device_state look_at_interface(const struct og_device *d)
+{
+	struct ifreq ifr = {0};
+	unsigned now = if_nametoindex(d->if_name);
+	int fd, ret;
+
+	if (now != d->if_index)
+		return now == 0 ? OG_DEVICE_GONE : OG_DEVICE_ANOTHER;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return OG_DEVICE_UP;
+	memcpy(ifr.ifr_name, d->if_name, sizeof(ifr.ifr_name));
+	ret = ioctl(fd, SIOCGIFFLAGS, &ifr);
+	close(fd);
+	if (ret < 0)
+		return OG_DEVICE_GONE;
+	return (ifr.ifr_flags & IFF_UP) && (ifr.ifr_flags & IFF_RUNNING) ? OG_DEVICE_UP
+									 : OG_DEVICE_DOWN;
+}
+
+enum og_device_state og_device_look(const struct og_device *d)
+{
+	struct rte_eth_link link;
+
+	if (d->if_index != 0)
+		return look_at_interface(d);
+	if (rte_eth_link_get_nowait(d->id, &link) < 0)
+		return OG_DEVICE_UP;
+	return link.link_status == RTE_ETH_LINK_UP ? OG_DEVICE_UP : OG_DEVICE_DOWN;
+}
+
+bool og_device_makes_interface(const char *devargs)
+{
+	return strncmp(devargs, "net_tap", 7) == 0 || strncmp(devargs, "net_tun", 7) == 0;
+}

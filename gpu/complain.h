@@ -1,0 +1,19 @@
+/*
+ * complain.h: the first thing that is wrong with a file, as a sentence that starts with its name.
+ *
+ * Memory:  borrows the buffer that the caller of a reader gave.
+ */
+#pragma once
+#include "base/def.h"
+
+#include <stdbool.h>
+
+struct og_complaint {
+	const char *file;
+	char *err;
+	size_t err_bytes;
+	int ret; /* 0, or that of the first complaint */
+};
+
+/* Keeps `ret` and the sentence unless there is a complaint already. Returns the one kept. */
+OG_PRINTF(3, 4) int og_complain(struct og_complaint *c, int ret, const char *fmt, ...);

@@ -1,0 +1,227 @@
+/*
+ * test_model_load.c: a model that is used while its weights arrive, and loads that fail.
+ */
+#include "gpu/backend.h"
+#include "model_writer.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+
+enum { TOKENS = 20, CHUNK_BYTES = 4096 };
+
+static char err[512];
+
+/* Holds chunks from a file offset on until the gate opens; others go to their place at once. */
+struct gate {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	struct og_model *model; /* set when the open has returned */
+	uint64_t held_from;
+	bool is_open;
+	bool is_waiting; /* a chunk is held */
+	int result;
+};
+
+static int place_chunk(
+	void *arg, uint32_t source, uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+{
+	struct gate *g = arg;
+	int ret;
+
+	pthread_mutex_lock(&g->lock);
+	while (!g->model)
+		pthread_cond_wait(&g->changed, &g->lock);
+	while (offset + len_bytes > g->held_from && !g->is_open) {
+		g->is_waiting = true;
+		pthread_cond_broadcast(&g->changed);
+		pthread_cond_wait(&g->changed, &g->lock);
+	}
+	ret = g->result;
+	pthread_mutex_unlock(&g->lock);
+	memcpy((uint8_t *)og_arena_at(&g->model->files[source].arena, offset), data, len_bytes);
+	return ret;
+}
+
+static void set_model(struct gate *g, struct og_model *m)
+{
+	pthread_mutex_lock(&g->lock);
+	g->model = m;
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void wait_for_held(struct gate *g)
+{
+	pthread_mutex_lock(&g->lock);
+	while (!g->is_waiting)
+		pthread_cond_wait(&g->changed, &g->lock);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void open_gate(struct gate *g, int result)
+{
+	pthread_mutex_lock(&g->lock);
+	g->is_open = true;
+	g->result = result;
+	pthread_cond_broadcast(&g->changed);
+	pthread_mutex_unlock(&g->lock);
+}
+
+static void save_model(char path[64])
+{
+	struct og_mw m = og_mw_make(0);
+	struct og_gw w;
+
+	m.layers = 4;
+	w = og_mw_gguf(&m);
+	og_gw_save(&w, path);
+	og_gw_fini(&w);
+}
+
+static int forward(const struct og_model *m, float *logits)
+{
+	struct og_backend_opts opts = {m, 1, TOKENS, 1, TOKENS};
+	struct og_row rows[TOKENS];
+	uint32_t table = 0;
+	struct og_batch batch = {rows, TOKENS, &table, 1, logits};
+	struct og_backend *b;
+	int ret;
+
+	for (uint32_t i = 0; i < TOKENS; i++)
+		rows[i] = (struct og_row){i * 7, i, 0, true};
+	ret = og_cpu_backend_create(&b, &opts, NULL);
+	if (ret < 0)
+		return ret;
+	ret = b->ops->forward(b, &batch);
+	b->ops->destroy(b);
+	return ret;
+}
+
+struct job {
+	struct og_model *model;
+	float *logits;
+	int ret;
+	bool is_done;
+};
+
+static void *forward_thread(void *arg)
+{
+	struct job *j = arg;
+
+	j->ret = forward(j->model, j->logits);
+	__atomic_store_n(&j->is_done, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* Starts a load that stops within layer 2. */
+static struct og_model *open_held(struct gate *g, const char *path)
+{
+	struct og_load_opts opts = {.deliver = place_chunk, .arg = g, .chunk_bytes = CHUNK_BYTES};
+	const struct og_tensor *t;
+	struct og_model *m;
+
+	*g = (struct gate){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+	cr_assert_eq(
+		og_model_open_background(&m, path, &opts, NULL, err, sizeof(err)), 0, "%s", err);
+	t = og_tensor_find(m->tensors, m->nb_tensors, "blk.2.ffn_gate.weight");
+	cr_assert_not_null(t);
+	g->held_from = t->offset;
+	set_model(g, m);
+	return m;
+}
+
+Test(model_load, layers_are_usable_before_the_last_has_arrived)
+{
+	struct og_model *m, *whole;
+	struct job j = {0};
+	pthread_t thread;
+	struct gate g;
+	size_t n;
+	char path[64];
+	float *want;
+
+	save_model(path);
+	cr_assert_eq(og_model_open(&whole, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	n = (size_t)TOKENS * whole->hp.vocab;
+	want = calloc(n, sizeof(float));
+	cr_assert_eq(forward(whole, want), 0);
+	m = open_held(&g, path);
+	wait_for_held(&g);
+	cr_expect_eq(og_model_wait(m, 0), 0);
+	cr_expect_eq(og_model_wait(m, 1), 0);
+	cr_expect_eq(og_model_wait(m, 2), 0);
+	cr_expect_eq(m->stages_ready, 3);
+	cr_expect_arr_eq(
+		m->layers[1].attn_norm, whole->layers[1].attn_norm, m->hp.width * sizeof(float));
+	j = (struct job){m, calloc(n, sizeof(float)), 1, false};
+	pthread_create(&thread, NULL, forward_thread, &j);
+	usleep(50000);
+	cr_expect_not(__atomic_load_n(&j.is_done, __ATOMIC_ACQUIRE));
+	open_gate(&g, 0);
+	pthread_join(thread, NULL);
+	cr_expect_eq(j.ret, 0);
+	cr_expect_arr_eq(j.logits, want, n * sizeof(float));
+	cr_expect_eq(og_model_wait(m, m->hp.nb_layers + 1), 0);
+	og_model_close(m);
+	og_model_close(whole);
+	free(want);
+	free(j.logits);
+	unlink(path);
+}
+
+Test(model_load, a_load_that_fails_ends_the_forward_pass_with_its_error)
+{
+	struct og_model *m;
+	pthread_t thread;
+	struct gate g;
+	struct job j;
+	char path[64];
+
+	save_model(path);
+	m = open_held(&g, path);
+	wait_for_held(&g);
+	j = (struct job){m, calloc((size_t)TOKENS * m->hp.vocab, sizeof(float)), 1, false};
+	pthread_create(&thread, NULL, forward_thread, &j);
+	usleep(20000);
+	open_gate(&g, -EIO);
+	pthread_join(thread, NULL);
+	cr_expect_eq(j.ret, -EIO);
+	cr_expect_eq(og_model_wait(m, m->hp.nb_layers + 1), -EIO);
+	cr_expect(strstr(og_model_load_error(m), path) != NULL, "%s", og_model_load_error(m));
+	og_model_close(m);
+	free(j.logits);
+	unlink(path);
+}
+
+Test(model_load, closing_ends_a_load_in_progress)
+{
+	struct og_model *m;
+	struct gate g;
+	char path[64];
+
+	save_model(path);
+	m = open_held(&g, path);
+	wait_for_held(&g);
+	open_gate(&g, 0);
+	og_model_close(m);
+	unlink(path);
+}
+
+Test(model_load, a_file_that_shrinks_is_an_error_that_names_it)
+{
+	struct og_load_opts opts = {.chunk_bytes = CHUNK_BYTES};
+	char folder[] = "/tmp/og_test_XXXXXX", path[128];
+	struct og_mw mw = og_mw_make(2);
+	struct og_model *m;
+	struct stat st;
+
+	cr_assert_not_null(mkdtemp(folder));
+	og_mw_folder(&mw, folder);
+	snprintf(path, sizeof(path), "%s/model-00002-of-00003.safetensors", folder);
+	cr_assert_eq(stat(path, &st), 0);
+	cr_assert_eq(truncate(path, st.st_size - 1), 0);
+	cr_expect_eq(og_model_open(&m, folder, &opts, NULL, err, sizeof(err)), -EBADMSG);
+	cr_expect(strstr(err, "model-00002-of-00003") != NULL, "%s", err);
+	og_mw_remove(folder);
+}
