@@ -75,6 +75,8 @@ static void register_metrics(const struct og_engine *e, const char *model)
 			&s->steps_total},
 		{"og_engine_busy_seconds_total", NULL, "Time in forward passes.",
 			OG_METRIC_COUNTER_NS, &s->busy_ns_total},
+		{"og_engine_lost", NULL, "1: the device that computes the model failed.",
+			OG_METRIC_GAUGE, &s->lost},
 		{"og_engine_weight_bytes", NULL, "Size of the weights.", OG_METRIC_GAUGE,
 			&s->weight_bytes},
 	};
@@ -144,6 +146,7 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		return ret;
 	n->models[i] = (struct og_router_model){
 		.name = n->model_names[i], .alias = m->alias[0] ? m->alias : NULL, .engine = i};
+	n->engine_stats[i] = og_engine_stats(engine);
 	n->nb_engines++;
 	return 0;
 }
@@ -161,6 +164,15 @@ int og_node_engines_open(struct og_node *n)
 		ret = open_model(n, &n->cfg->models[i]);
 	sched_setaffinity(0, sizeof(before), &before);
 	return ret;
+}
+
+bool og_node_engines_lost(const struct og_node *n)
+{
+	bool lost = false;
+
+	for (uint32_t i = 0; i < n->nb_engines; i++)
+		lost |= __atomic_load_n(&n->engine_stats[i]->lost, __ATOMIC_RELAXED) != 0;
+	return lost;
 }
 
 void og_node_engines_close(struct og_node *n)

@@ -289,6 +289,15 @@ static bool stop_step(struct og_node *n, uint64_t now)
 
 /* ---- the loop ---- */
 
+/* The node stays up, for others may serve the prompts; but it takes none itself. */
+static void check_engines(struct og_node *n)
+{
+	if (n->state != OG_NODE_READY || !n->ready || !og_node_engines_lost(n))
+		return;
+	__atomic_store_n(&n->ready, false, __ATOMIC_RELAXED);
+	OG_LOG(node, ERR, "not ready: the device that computes a model failed; restart the node");
+}
+
 static void tick(struct og_node *n, uint64_t now)
 {
 	uint64_t since = n->saved_at ? n->saved_at : n->started_at;
@@ -296,6 +305,7 @@ static void tick(struct og_node *n, uint64_t now)
 
 	if (n->state == OG_NODE_STARTING && is_settled(n))
 		become_ready(n);
+	check_engines(n);
 	if (n->state <= OG_NODE_READY && now - since >= every)
 		ask_nodes(n);
 	save_nodes(n);

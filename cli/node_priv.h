@@ -57,6 +57,7 @@ struct og_node {
 	struct og_addr local;
 	struct og_core *core;
 	struct og_engine_thread *engines[OG_ROUTER_MODELS_MAX];
+	const struct og_engine_stats *engine_stats[OG_ROUTER_MODELS_MAX];
 	struct og_router_model models[OG_ROUTER_MODELS_MAX];
 	char model_names[OG_ROUTER_MODELS_MAX][OG_MODEL_NAME_BYTES];
 	uint32_t nb_engines;
@@ -83,6 +84,8 @@ int og_node_net_commands(struct og_node *n) OG_MUST_CHECK;
 /* node_engines.c: loads every model. */
 int og_node_engines_open(struct og_node *n) OG_MUST_CHECK;
 void og_node_engines_close(struct og_node *n);
+/* Has the device of a model failed for good? */
+bool og_node_engines_lost(const struct og_node *n);
 
 /* node_loop.c: from the moment everything runs until it is to be closed. Returns an exit status. */
 int og_node_loop(struct og_node *n, int (*reload)(void *ctx, struct og_config *out), void *ctx);

@@ -56,6 +56,7 @@ struct og_backend_ops {
 
 struct og_backend {
 	const struct og_backend_ops *ops;
+	bool is_lost; /* the device will compute nothing more; written by the back end */
 };
 
 /* What a page takes, all layers together; UINT64_MAX where that overflows. */

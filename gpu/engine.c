@@ -1,5 +1,8 @@
 #include "gpu/engine_priv.h"
 
+#include "base/log.h"
+#include "gpu/cuda/open.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -274,6 +277,8 @@ int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
 
 	if (e->backend_kind == OG_BACKEND_NONE)
 		return refuse(e, -ENODEV, "this node serves no model");
+	if (e->backend && e->backend->is_lost)
+		return refuse(e, -ENODEV, "the device that computes the model failed");
 	if (!s)
 		return refuse(e, -EBUSY, "the queue is full");
 	if (find(e, req->id))
@@ -319,12 +324,18 @@ const struct og_engine_stats *og_engine_stats(const struct og_engine *e)
 	return &e->stats;
 }
 
+/* With a model, that is; the other kinds need none. */
+static bool computes(const struct og_engine *e)
+{
+	return e->backend_kind == OG_BACKEND_CPU || e->backend_kind == OG_BACKEND_CUDA;
+}
+
 static void choose_name(struct og_engine *e, const struct og_engine_opts *opts)
 {
 	const char *base = opts->path ? strrchr(opts->path, '/') : NULL;
 	size_t len;
 
-	if (opts->name || e->backend_kind != OG_BACKEND_CPU) {
+	if (opts->name || !computes(e)) {
 		snprintf(e->name, sizeof(e->name), "%s",
 			opts->name                           ? opts->name
 			: e->backend_kind == OG_BACKEND_ECHO ? "echo"
@@ -342,14 +353,19 @@ static int choose_backend(
 {
 	e->backend_kind = opts->backend;
 	if (opts->backend == OG_BACKEND_AUTO)
-		e->backend_kind = opts->path ? OG_BACKEND_CPU : OG_BACKEND_NONE;
-	if (e->backend_kind == OG_BACKEND_CUDA) {
-		snprintf(err, err_bytes, "this build has no CUDA back end; use cpu or auto");
-		return -EOPNOTSUPP;
-	}
-	if (e->backend_kind == OG_BACKEND_CPU && !opts->path) {
-		snprintf(err, err_bytes, "the cpu back end needs the path of a model");
+		e->backend_kind = !opts->path            ? OG_BACKEND_NONE
+				  : og_cuda_is_present() ? OG_BACKEND_CUDA
+							 : OG_BACKEND_CPU;
+	if (computes(e) && !opts->path) {
+		snprintf(err, err_bytes, "the %s back end needs the path of a model",
+			e->backend_kind == OG_BACKEND_CUDA ? "cuda" : "cpu");
 		return -EINVAL;
+	}
+	/* Before the weights are read, which can take long. */
+	if (e->backend_kind == OG_BACKEND_CUDA && !og_cuda_is_present()) {
+		snprintf(err, err_bytes,
+			"no CUDA driver with a device on this machine; use cpu or auto");
+		return -ENODEV;
 	}
 	return 0;
 }
@@ -395,6 +411,15 @@ static int choose_pages(
 	return -ENOMEM;
 }
 
+static int create_backend(struct og_engine *e, const struct og_backend_opts *b, int device,
+	char *why, size_t why_bytes)
+{
+	why[0] = '\0';
+	if (e->backend_kind == OG_BACKEND_CUDA)
+		return og_cuda_backend_create(&e->backend, b, device, why, why_bytes);
+	return og_cpu_backend_create(&e->backend, b, NULL);
+}
+
 static int start_backend(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
@@ -406,8 +431,15 @@ static int start_backend(
 		.context = e->context,
 	};
 	size_t vocab = e->model->hp.vocab;
-	int ret = og_cpu_backend_create(&e->backend, &b, NULL);
+	char why[256] = "";
+	int ret = create_backend(e, &b, (int)opts->device, why, sizeof(why));
 
+	if (ret == -EOPNOTSUPP && opts->backend == OG_BACKEND_AUTO &&
+		e->backend_kind == OG_BACKEND_CUDA) {
+		OG_LOG(engine, WARN, "%s: %s; the cpu computes it", opts->path, why);
+		e->backend_kind = OG_BACKEND_CPU;
+		ret = create_backend(e, &b, 0, why, sizeof(why));
+	}
 	if (ret == 0) {
 		e->rows = calloc(b.rows_max, sizeof(*e->rows));
 		e->logits = malloc(e->nb_slots * vocab * sizeof(*e->logits));
@@ -417,8 +449,9 @@ static int start_backend(
 			ret = -ENOMEM;
 	}
 	if (ret < 0)
-		snprintf(err, err_bytes, "%s: the cpu back end could not start: %s", opts->path,
-			strerror(-ret));
+		snprintf(err, err_bytes, "%s: the %s back end could not start: %s", opts->path,
+			e->backend_kind == OG_BACKEND_CUDA ? "cuda" : "cpu",
+			why[0] ? why : strerror(-ret));
 	return ret;
 }
 
@@ -502,7 +535,7 @@ static int start(
 	choose_name(e, opts);
 	e->context = opts->context ? opts->context : OG_ENGINE_CONTEXT_DEFAULT;
 	e->nb_slots = opts->max_batch ? opts->max_batch : OG_ENGINE_BATCH_DEFAULT;
-	if (e->backend_kind == OG_BACKEND_CPU)
+	if (computes(e))
 		ret = load_model(e, opts, err, err_bytes);
 	if (ret == 0 && e->model)
 		ret = start_backend(e, opts, err, err_bytes);

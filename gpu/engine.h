@@ -70,6 +70,7 @@ struct og_engine_stats {
 	uint64_t busy_ns_total; /* in the forward pass: tokens over this are tokens/s */
 	uint64_t weight_bytes;
 	uint64_t load_ns;
+	uint64_t lost; /* 1: the device failed; what comes is refused */
 };
 
 struct og_engine;

@@ -165,14 +165,25 @@ static void take_results(struct og_engine *e, bool of_decodes, const float **log
 	}
 }
 
-static void fail_all(struct og_engine *e)
+static void fail_list(struct og_engine *e, enum og_sequence_state state)
 {
 	struct og_sequence *s, *next;
 
-	for (s = TAILQ_FIRST(running(e)); s; s = next) {
+	for (s = TAILQ_FIRST(&e->lists[state]); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		og_sequence_fail(e, s, -EIO, "the device that computes the model failed");
 	}
+}
+
+/* The running ones; and where the device will not come back, all that wait for it. */
+static void fail_all(struct og_engine *e)
+{
+	fail_list(e, OG_SEQUENCE_RUNNING);
+	if (!e->backend->is_lost)
+		return;
+	__atomic_store_n(&e->stats.lost, 1, __ATOMIC_RELAXED);
+	fail_list(e, OG_SEQUENCE_PARKED);
+	fail_list(e, OG_SEQUENCE_QUEUED);
 }
 
 bool og_engine_step_model(struct og_engine *e)

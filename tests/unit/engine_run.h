@@ -37,7 +37,8 @@ static inline struct og_engine *start_model(const struct og_gw_model *m, struct 
 	og_gw_save(&w, path);
 	og_gw_fini(&w);
 	opts.path = path;
-	opts.backend = OG_BACKEND_CPU;
+	if (opts.backend == OG_BACKEND_AUTO)
+		opts.backend = OG_BACKEND_CPU;
 	opts.threads = 2;
 	cr_assert_eq(og_engine_create(&e, &opts, err, sizeof(err)), 0, "%s", err);
 	unlink(path);

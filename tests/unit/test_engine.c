@@ -427,8 +427,10 @@ Test(engine, says_which_back_ends_there_are)
 	struct og_engine_opts opts = {.path = "/nonexistent.gguf", .backend = OG_BACKEND_CUDA};
 	struct og_engine *e;
 
-	cr_expect_eq(og_engine_create(&e, &opts, err, sizeof(err)), -EOPNOTSUPP);
-	cr_expect(strstr(err, "CUDA") != NULL, "%s", err);
+	int ret = og_engine_create(&e, &opts, err, sizeof(err));
+
+	/* Where there is a device the path is the trouble. */
+	cr_expect(ret == -ENOENT || (ret == -ENODEV && strstr(err, "CUDA")), "%d: %s", ret, err);
 	opts.backend = OG_BACKEND_AUTO;
 	cr_expect_eq(og_engine_create(&e, &opts, err, sizeof(err)), -ENOENT);
 	cr_expect(strstr(err, "/nonexistent.gguf") != NULL, "%s", err);

@@ -1,0 +1,397 @@
+/*
+ * attention.cuh: out[row][head] = softmax(q k / sqrt(head_dim)) v over the pages of a sequence.
+ *
+ * One block serves one tile (rows of one sequence at consecutive positions) and one key-value head;
+ * query r of the tile is token r / group, head r % group, and each of 4 warps has 16 of them. Keys
+ * are taken by pages of 64, and a split is four pages. Each split is computed from nothing, and the
+ * splits of a row are merged in order: by the block itself (`serial`), or by attention_merge from
+ * what blocks for one split each (`split`) left in memory. Both give the same bits, and neither
+ * depends on which other rows are in the tile.
+ */
+#pragma once
+#include "mma.cuh"
+
+enum { ATTENTION_THREADS = 128, ATTENTION_STAGES = 2 };
+
+/* Maximum, sum and mix of a split, all for one query; powers of two instead of e. */
+struct state {
+	float max, sum;
+};
+
+/* Factors for what there was and for what is added; then `a.max` is the new maximum. */
+__device__ __forceinline__ void merge_factors(state &a, state b, float &keep, float &take)
+{
+	float max = fmaxf(a.max, b.max);
+
+	keep = exp2f(a.max - max);
+	take = exp2f(b.max - max);
+	a.max = max;
+	a.sum = __fmaf_rn(a.sum, keep, __fmul_rn(b.sum, take));
+}
+
+__device__ __forceinline__ float merged(float a, float b, float keep, float take)
+{
+	return __fmaf_rn(a, keep, __fmul_rn(b, take));
+}
+
+/* Chunk `c` (16 bytes) of row `r` of a page in shared memory, without bank conflicts in either use. */
+template <int DIM> __device__ __forceinline__ uint32_t page_chunk(uint32_t r, uint32_t c)
+{
+	uint32_t turn = DIM == 32 ? r >> 1 & 3 : (r & 1) << 2 | (r >> 1 & 3);
+
+	return r * (DIM / 8) + (c ^ turn);
+}
+
+/* 64 rows of keys or values to shared memory; rows from `nb_rows` on and what pads them are zero. */
+template <int DIM>
+__device__ __forceinline__ void fetch_page(
+	uint4 *to, const __half *from, uint32_t nb_rows, const og_cuda_heads &s)
+{
+	constexpr int CHUNKS = DIM / 8;
+
+#pragma unroll 2
+	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / ATTENTION_THREADS; i++) {
+		uint32_t k = threadIdx.x + i * ATTENTION_THREADS, r = k / CHUNKS, c = k % CHUNKS;
+		bool is_there = r < nb_rows && c * 8 < s.head_dim;
+
+		if (s.is_vector) {
+			copy_async(to + page_chunk<DIM>(r, c),
+				is_there ? from + r * s.head_dim + c * 8 : from, is_there);
+			continue;
+		}
+#pragma unroll 1
+		for (uint32_t j = 0; j < 8; j++)
+			((__half *)(to + page_chunk<DIM>(r, c)))[j] =
+				is_there && c * 8 + j < s.head_dim
+					? from[r * s.head_dim + c * 8 + j]
+					: __half(0.0f);
+	}
+}
+
+/* score += 16 queries times 64 keys. */
+template <int DIM>
+__device__ __forceinline__ void score_page(
+	float score[8][4], const uint4 query[DIM / 32][2], const uint4 *keys, uint32_t lane)
+{
+#pragma unroll
+	for (int k = 0; k < DIM / 32; k++)
+#pragma unroll
+		for (int n = 0; n < 8; n++)
+			mma_f16_k32(score[n], query[k][0], query[k][1],
+				keys[page_chunk<DIM>(n * 8 + lane / 4, k * 4 + lane % 4)]);
+}
+
+__device__ __forceinline__ uint32_t pack_f16(float a, float b)
+{
+	__half2 h = __floats2half2_rn(a, b);
+
+	return *(uint32_t *)&h;
+}
+
+/* mix += weights of 16 queries times 64 values. */
+template <int DIM>
+__device__ __forceinline__ void mix_page(
+	float mix[DIM / 8][4], const float p[8][4], const uint4 *values, uint32_t lane)
+{
+#pragma unroll
+	for (int k = 0; k < 4; k++) {
+		uint32_t a0 = pack_f16(p[2 * k][0], p[2 * k][1]);
+		uint32_t a1 = pack_f16(p[2 * k][2], p[2 * k][3]);
+		uint32_t a2 = pack_f16(p[2 * k + 1][0], p[2 * k + 1][1]);
+		uint32_t a3 = pack_f16(p[2 * k + 1][2], p[2 * k + 1][3]);
+
+#pragma unroll
+		for (int n = 0; n < DIM / 16; n++) {
+			uint32_t b0, b1, b2, b3;
+
+			asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 "
+				     "{%0,%1,%2,%3}, [%4];"
+				     : "=r"(b0), "=r"(b1), "=r"(b2), "=r"(b3)
+				     : "r"(shared_address(values + page_chunk<DIM>(k * 16 + lane % 16,
+									   2 * n + lane / 16)))
+				     : "memory");
+			mma_f16(mix[2 * n], a0, a1, a2, a3, b0, b1);
+			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b2, b3);
+		}
+	}
+}
+
+/* One page for one warp: at[i] are the positions of its two queries per lane, rows lane/4 and +8. */
+template <int DIM>
+__device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
+	const uint4 query[DIM / 32][2], const uint4 *keys, const uint4 *values, uint32_t first_key,
+	const uint32_t at[2], uint32_t lane)
+{
+	float p[8][4] = {};
+
+	score_page<DIM>(p, query, keys, lane);
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		float max = st[i].max, keep, base;
+
+#pragma unroll
+		for (int n = 0; n < 8; n++)
+#pragma unroll
+			for (int j = 0; j < 2; j++) {
+				float &v = p[n][2 * i + j];
+
+				if (first_key + n * 8 + lane % 4 * 2 + j > at[i])
+					v = -INFINITY;
+				max = fmaxf(max, v);
+			}
+		max = fmaxf(max, __shfl_xor_sync(~0u, max, 1));
+		max = fmaxf(max, __shfl_xor_sync(~0u, max, 2));
+		base = max == -INFINITY ? 0 : max;
+		keep = exp2f(st[i].max - base);
+		st[i].max = max;
+		st[i].sum = __fmul_rn(st[i].sum, keep);
+#pragma unroll
+		for (int n = 0; n < 8; n++)
+#pragma unroll
+			for (int j = 0; j < 2; j++) {
+				float &v = p[n][2 * i + j];
+
+				v = exp2f(v - base);
+				st[i].sum = __fadd_rn(st[i].sum, v);
+			}
+#pragma unroll
+		for (int n = 0; n < DIM / 8; n++) {
+			mix[n][2 * i] = __fmul_rn(mix[n][2 * i], keep);
+			mix[n][2 * i + 1] = __fmul_rn(mix[n][2 * i + 1], keep);
+		}
+	}
+	mix_page<DIM>(mix, p, values, lane);
+}
+
+struct attention_args {
+	const __half *q, *kv;
+	const og_cuda_tile *tiles;
+	const uint32_t *tables;
+	__nv_bfloat16 *out; /* (rows, kp) */
+	float *mixes;       /* (rows, heads, splits, padded_dim) */
+	state *states;      /* (rows, heads, splits) */
+	uint32_t kp, nb_splits;
+};
+
+/* What a warp knows of its 16 queries. */
+struct warp_queries {
+	bool any;
+	bool is_there[2];
+	uint32_t row[2], head[2], pos[2];
+};
+
+__device__ __forceinline__ warp_queries find_queries(
+	const og_cuda_tile &tile, const og_cuda_heads &s, uint32_t warp, uint32_t lane)
+{
+	uint32_t group = s.nb_heads / s.nb_kv_heads, count = tile.nb_rows * group;
+	warp_queries w;
+
+	w.any = warp * 16 < count;
+	for (int i = 0; i < 2; i++) {
+		uint32_t r = warp * 16 + lane / 4 + i * 8;
+
+		w.is_there[i] = r < count;
+		r = w.is_there[i] ? r : 0;
+		w.row[i] = tile.first_row + r / group;
+		w.head[i] = blockIdx.y * group + r % group;
+		w.pos[i] = tile.pos + r / group;
+	}
+	return w;
+}
+
+/* A finished split of this lane's query `i` to memory; attention_merge takes it from there. */
+template <int DIM>
+__device__ __forceinline__ void leave_split(const attention_args &a, const og_cuda_heads &s,
+	const warp_queries &w, int i, uint32_t split, state st, const float mix[DIM / 8][4],
+	uint32_t lane)
+{
+	size_t at = ((size_t)w.row[i] * s.nb_heads + w.head[i]) * a.nb_splits + split;
+
+	if (!w.is_there[i])
+		return;
+	if (lane % 4 == 0)
+		a.states[at] = st;
+#pragma unroll
+	for (int n = 0; n < DIM / 8; n++)
+		*(float2 *)&a.mixes[at * DIM + n * 8 + lane % 4 * 2] =
+			make_float2(mix[n][2 * i], mix[n][2 * i + 1]);
+}
+
+/*
+ * The running totals of a thread's queries lie in shared memory, one float4 per 8 values of the head
+ * and thread: as registers they would be too many. A split in which a query has no key leaves its
+ * total as it is.
+ */
+template <int DIM>
+__device__ __forceinline__ void add_split(float4 *total, state all[2], const float mix[DIM / 8][4],
+	const state st[2], const bool has_keys[2])
+{
+	float keep[2] = {1, 1}, take[2] = {0, 0};
+
+#pragma unroll
+	for (int i = 0; i < 2; i++)
+		if (has_keys[i])
+			merge_factors(all[i], st[i], keep[i], take[i]);
+#pragma unroll
+	for (int n = 0; n < DIM / 8; n++) {
+		float4 t = total[n * ATTENTION_THREADS + threadIdx.x];
+
+		if (has_keys[0]) {
+			t.x = merged(t.x, mix[n][0], keep[0], take[0]);
+			t.y = merged(t.y, mix[n][1], keep[0], take[0]);
+		}
+		if (has_keys[1]) {
+			t.z = merged(t.z, mix[n][2], keep[1], take[1]);
+			t.w = merged(t.w, mix[n][3], keep[1], take[1]);
+		}
+		total[n * ATTENTION_THREADS + threadIdx.x] = t;
+	}
+}
+
+template <int DIM>
+__device__ __forceinline__ void write_rows(const attention_args &a, const og_cuda_heads &s,
+	const warp_queries &w, const float4 *total, const state all[2], uint32_t lane)
+{
+#pragma unroll
+	for (int n = 0; n < DIM / 8; n++) {
+		float4 t = total[n * ATTENTION_THREADS + threadIdx.x];
+		const float v[4] = {t.x, t.y, t.z, t.w};
+
+#pragma unroll
+		for (int j = 0; j < 4; j++) {
+			int i = j / 2;
+			uint32_t d = n * 8 + lane % 4 * 2 + j % 2;
+
+			if (w.is_there[i] && d < s.head_dim)
+				a.out[(size_t)w.row[i] * a.kp + w.head[i] * s.head_dim + d] =
+					__float2bfloat16_rn(__fdiv_rn(v[j], all[i].sum));
+		}
+	}
+}
+
+/* What a block needs of shared memory: two stages of keys and values, and the totals. */
+template <int DIM> __device__ __forceinline__ float4 *totals(uint4 *pages)
+{
+	return (float4 *)(pages + ATTENTION_STAGES * 2 * OG_CUDA_BLOCK_TOKENS * DIM / 8);
+}
+
+template <int DIM, bool SERIAL>
+__device__ __forceinline__ void attend(const attention_args &a, const og_cuda_heads &s)
+{
+	constexpr int PAGE_CHUNKS = OG_CUDA_BLOCK_TOKENS * DIM / 8;
+	constexpr uint32_t SPLIT_TOKENS = OG_CUDA_SPLIT_BLOCKS * OG_CUDA_BLOCK_TOKENS;
+	extern __shared__ uint4 pages[]; /* (stages, {keys, values}) */
+	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+	const og_cuda_tile tile = a.tiles[blockIdx.x];
+	const warp_queries w = find_queries(tile, s, warp, lane);
+	uint32_t last = tile.pos + tile.nb_rows - 1; /* position */
+	uint32_t begin = SERIAL ? 0 : blockIdx.z * OG_CUDA_SPLIT_BLOCKS;
+	uint32_t end = last / OG_CUDA_BLOCK_TOKENS + 1;
+	uint4 query[DIM / 32][2];
+	float mix[DIM / 8][4] = {};
+	float4 *total = totals<DIM>(pages);
+	state st[2] = {{-INFINITY, 0}, {-INFINITY, 0}}, all[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
+
+	if (!SERIAL)
+		end = min(end, begin + OG_CUDA_SPLIT_BLOCKS);
+	if (begin >= end)
+		return;
+	auto fetch = [&](uint32_t block) {
+		uint4 *to = pages + block % ATTENTION_STAGES * 2 * PAGE_CHUNKS;
+		const __half *keys = a.kv + a.tables[tile.table + block] * s.page_values +
+				     s.layer * s.layer_values + 2 * blockIdx.y * s.head_values;
+		uint32_t nb_rows = min(last + 1 - block * OG_CUDA_BLOCK_TOKENS,
+			(uint32_t)OG_CUDA_BLOCK_TOKENS);
+
+		fetch_page<DIM>(to, keys, nb_rows, s);
+		fetch_page<DIM>(to + PAGE_CHUNKS, keys + s.head_values, nb_rows, s);
+	};
+	fetch(begin);
+	copy_commit();
+	if constexpr (SERIAL)
+		for (int n = 0; n < DIM / 8; n++)
+			total[n * ATTENTION_THREADS + threadIdx.x] = make_float4(0, 0, 0, 0);
+#pragma unroll
+	for (int k = 0; k < DIM / 32; k++)
+#pragma unroll
+		for (int i = 0; i < 2; i++)
+			query[k][i] = *(const uint4 *)(a.q +
+						       ((size_t)w.row[i] * s.nb_heads + w.head[i]) *
+							       DIM +
+						       k * 32 + lane % 4 * 8);
+	for (uint32_t block = begin; block < end; block++) {
+		const uint4 *keys = pages + block % ATTENTION_STAGES * 2 * PAGE_CHUNKS;
+		uint32_t split = block / OG_CUDA_SPLIT_BLOCKS;
+
+		if (block + 1 < end)
+			fetch(block + 1);
+		copy_commit();
+		copy_wait<1>();
+		__syncthreads();
+		if (w.any)
+			attend_page<DIM>(mix, st, query, keys, keys + PAGE_CHUNKS,
+				block * OG_CUDA_BLOCK_TOKENS, w.pos, lane);
+		__syncthreads(); /* before the next but one lands here */
+		if ((block + 1) % OG_CUDA_SPLIT_BLOCKS != 0 && block + 1 != end)
+			continue;
+#pragma unroll
+		for (int i = 0; i < 2; i++) {
+			st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 1));
+			st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 2));
+			if constexpr (!SERIAL)
+				leave_split<DIM>(a, s, w, i, split, st[i], mix, lane);
+		}
+		if constexpr (SERIAL) {
+			const bool has_keys[2] = {
+				split * SPLIT_TOKENS <= w.pos[0], split * SPLIT_TOKENS <= w.pos[1]};
+
+			add_split<DIM>(total, all, mix, st, has_keys);
+		}
+		st[0] = st[1] = {-INFINITY, 0};
+#pragma unroll
+		for (int n = 0; n < DIM / 8; n++)
+#pragma unroll
+			for (int j = 0; j < 4; j++)
+				mix[n][j] = 0;
+	}
+	if constexpr (SERIAL)
+		write_rows<DIM>(a, s, w, total, all, lane);
+}
+
+/* Grid: tiles, kv heads, splits; with `serial` one. */
+#define OG_CUDA_ATTENTION(DIM)                                                                     \
+	extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                            \
+		attention_serial_##DIM(attention_args a, og_cuda_heads s)                          \
+	{                                                                                          \
+		attend<DIM, true>(a, s);                                                           \
+	}                                                                                          \
+	extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                            \
+		attention_split_##DIM(attention_args a, og_cuda_heads s)                           \
+	{                                                                                          \
+		attend<DIM, false>(a, s);                                                          \
+	}
+
+OG_CUDA_ATTENTION(32)
+OG_CUDA_ATTENTION(64)
+OG_CUDA_ATTENTION(128)
+
+/* Grid: rows, heads; padded_dim threads. */
+extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
+	attention_merge(attention_args a, og_cuda_heads s, const og_cuda_row *__restrict__ rows)
+{
+	uint32_t row = blockIdx.x, head = blockIdx.y, d = threadIdx.x;
+	uint32_t last = rows[row].pos / (OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS);
+	size_t at = ((size_t)row * s.nb_heads + head) * a.nb_splits;
+	state all = {-INFINITY, 0};
+	float total = 0;
+
+	for (uint32_t i = 0; i <= last; i++) {
+		float keep, take;
+
+		merge_factors(all, a.states[at + i], keep, take);
+		total = merged(total, a.mixes[(at + i) * s.padded_dim + d], keep, take);
+	}
+	if (d < s.head_dim)
+		a.out[(size_t)row * a.kp + head * s.head_dim + d] =
+			__float2bfloat16_rn(__fdiv_rn(total, all.sum));
+}

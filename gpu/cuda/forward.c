@@ -1,0 +1,614 @@
+#include "gpu/cuda/forward.h"
+
+#include "gpu/cuda/weights.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	ROW_THREADS = 256,
+	HEAD_THREADS = 64,
+	LOGIT_ROWS = 128,   /* computed and copied at a time */
+	SPLIT_UNITS = 4096, /* rows times splits for which there is room between the two kernels */
+	SPLIT_TOKENS = OG_CUDA_SPLIT_BLOCKS * OG_CUDA_BLOCK_TOKENS,
+	ALIGN = 256,
+};
+
+static_assert((int)OG_CUDA_BLOCK_TOKENS == OG_KV_PAGE_TOKENS, "a block of attention is a page");
+
+/* What a step hands to the device, in pinned memory, and the same in device memory. */
+struct inputs {
+	struct og_cuda_row *rows;   /* (rows_max) */
+	struct og_cuda_tile *tiles; /* (rows_max) */
+	uint32_t *wanted;           /* (rows_max) */
+	uint32_t *tables;           /* (tables_max) */
+};
+
+struct cuda {
+	struct og_backend base;
+	struct og_cuda_device d;
+	struct og_cuda_tuning tuning;
+	const struct og_model *model;
+	struct og_cuda_weights w;
+	struct og_cuda_heads heads;
+	float q_scale;
+	uint32_t context;
+	uint32_t rows_max;
+	uint32_t nb_pages;
+	uint32_t tables_max;
+	uint64_t page_bytes;
+
+	void *host; /* pinned: what `in` points into */
+	struct inputs in;
+	size_t in_bytes;
+	size_t tables_at; /* bytes into `in`, and how much of it this step uses */
+	size_t in_use;
+	CUdeviceptr device_in;
+	CUdeviceptr rows, tiles, wanted, tables; /* of device_in */
+	float *host_logits;                      /* pinned, (LOGIT_ROWS, vocab) */
+	void *host_page;                         /* pinned */
+
+	CUdeviceptr kv;
+	CUdeviceptr scratch; /* what these point into */
+	CUdeviceptr turns, cosine, sine;
+	CUdeviceptr x, h, qkv, q, att, act, mixes, states, logits;
+
+	/* The step in progress. */
+	uint32_t nb_rows, nb_tiles, nb_wanted, nb_splits;
+};
+
+/* ---- The batch, as the kernels want it. ---- */
+
+static bool continues(const struct og_row *row)
+{
+	return row->slot == row[-1].slot && row->pos == row[-1].pos + 1;
+}
+
+/* The pages of a slot up to position `last`, at the end of the tables. */
+static int add_table(struct cuda *c, const struct og_batch *b, uint32_t slot, uint32_t last,
+	uint32_t *used, uint32_t *at)
+{
+	uint32_t n = last / OG_KV_PAGE_TOKENS + 1;
+	const uint32_t *from = b->tables + (size_t)slot * b->table_pages;
+
+	if (n > b->table_pages || n > c->tables_max - *used)
+		return -E2BIG;
+	for (uint32_t i = 0; i < n; i++)
+		if (from[i] >= c->nb_pages)
+			return -ERANGE;
+	memcpy(c->in.tables + *used, from, n * sizeof(*from));
+	*at = *used;
+	*used += n;
+	return 0;
+}
+
+/* Tiles: runs of rows at consecutive positions, cut where a block of attention is full. */
+static int plan(struct cuda *c, const struct og_batch *b)
+{
+	uint32_t per_tile = OG_CUDA_TILE_QUERIES / (c->heads.nb_heads / c->heads.nb_kv_heads);
+	uint32_t used = 0, at = 0, end;
+	int ret;
+
+	c->nb_rows = b->nb_rows;
+	c->nb_tiles = c->nb_wanted = c->nb_splits = 0;
+	for (uint32_t i = 0; i < b->nb_rows; i = end) {
+		for (end = i + 1; end < b->nb_rows && continues(&b->rows[end]); end++)
+			;
+		ret = add_table(c, b, b->rows[i].slot, b->rows[end - 1].pos, &used, &at);
+		if (ret < 0)
+			return ret;
+		c->nb_splits = OG_MAX(c->nb_splits, b->rows[end - 1].pos / SPLIT_TOKENS + 1);
+		for (uint32_t k = i; k < end; k++) {
+			if ((k - i) % per_tile == 0)
+				c->in.tiles[c->nb_tiles++] = (struct og_cuda_tile){
+					k, OG_MIN(per_tile, end - k), b->rows[k].pos, at};
+			c->in.rows[k] = (struct og_cuda_row){
+				b->rows[k].token, b->rows[k].pos, at, c->nb_tiles - 1};
+			if (b->rows[k].token >= c->model->hp.vocab)
+				return -ERANGE;
+			if (b->rows[k].wants_logits)
+				c->in.wanted[c->nb_wanted++] = k;
+		}
+	}
+	c->in_use = c->tables_at + used * sizeof(*c->in.tables);
+	return 0;
+}
+
+/* ---- The step. ---- */
+
+static int send_inputs(struct cuda *c)
+{
+	return og_cuda_check_work(&c->d,
+		c->d.cu.cuMemcpyHtoDAsync(c->device_in, c->host, c->in_use, c->d.stream),
+		"cuMemcpyHtoDAsync");
+}
+
+static int embed(struct cuda *c)
+{
+	uint32_t width = c->model->hp.width, kp = c->w.embedding.kp;
+	uint32_t half = c->model->hp.rope_dims / 2, nb_rows = c->nb_rows;
+	void *embed_args[] = {&c->x, &c->w.embedding.data, &c->rows, &width, &kp};
+	void *rope_args[] = {&c->cosine, &c->sine, &c->turns, &c->rows, &half, &nb_rows};
+	int ret = og_cuda_launch(&c->d, c->d.stream, OG_K_embed_rows,
+		(struct og_cuda_grid){nb_rows, 1, 1, ROW_THREADS, 0}, embed_args);
+
+	if (ret < 0 || half == 0)
+		return ret;
+	return og_cuda_launch(&c->d, c->d.stream, OG_K_rope_angles,
+		(struct og_cuda_grid){
+			(half * nb_rows + ROW_THREADS - 1) / ROW_THREADS, 1, 1, ROW_THREADS, 0},
+		rope_args);
+}
+
+/* h = norm(x); with `wanted`, of those rows only. */
+static int norm(struct cuda *c, CUdeviceptr weights, CUdeviceptr wanted, uint32_t nb_rows)
+{
+	uint32_t width = c->model->hp.width, kp = og_cuda_pad(width, OG_CUDA_K_STEP);
+	float eps = c->model->hp.norm_eps;
+	void *args[] = {&c->h, &c->x, &weights, &wanted, &width, &kp, &eps};
+
+	return og_cuda_launch(&c->d, c->d.stream, OG_K_rms_norm,
+		(struct og_cuda_grid){nb_rows, 1, 1, ROW_THREADS, 0}, args);
+}
+
+static int multiply(struct cuda *c, const struct og_cuda_matrix *w, CUdeviceptr x, CUdeviceptr out,
+	uint32_t nb_rows, uint32_t ld, enum og_cuda_epilogue epilogue)
+{
+	struct og_cuda_product p = {.w = w,
+		.x = x,
+		.out = out,
+		.nb_rows = nb_rows,
+		.ld = ld,
+		.epilogue = epilogue,
+		.how = c->tuning.matmul};
+
+	if (p.how == OG_CUDA_MATMUL_SKINNY && nb_rows > OG_CUDA_SKINNY_ROWS)
+		p.how = OG_CUDA_MATMUL_AUTO;
+	return og_cuda_multiply(&c->d, &p);
+}
+
+static int rotate_and_append(struct cuda *c, CUdeviceptr bias)
+{
+	uint32_t units = c->heads.nb_heads + 2 * c->heads.nb_kv_heads;
+	void *args[] = {&c->q, &c->kv, &c->qkv, &bias, &c->cosine, &c->sine, &c->rows, &c->tables,
+		&c->heads, &c->q_scale};
+
+	return og_cuda_launch(&c->d, c->d.stream, OG_K_rope_append,
+		(struct og_cuda_grid){c->nb_rows, units, 1, HEAD_THREADS, 0}, args);
+}
+
+static int attend(struct cuda *c)
+{
+	struct og_cuda_attention a = {.q = c->q,
+		.kv = c->kv,
+		.tiles = c->tiles,
+		.tables = c->tables,
+		.out = c->att,
+		.mixes = c->mixes,
+		.states = c->states,
+		.kp = og_cuda_pad(c->heads.nb_heads * c->heads.head_dim, OG_CUDA_K_STEP),
+		.nb_splits = c->nb_splits};
+	bool fits = (uint64_t)c->nb_rows * c->nb_splits <= SPLIT_UNITS;
+	bool serial = c->tuning.attention == 1 || !fits;
+
+	/* With one split there is nothing to merge; with many tiles the processors are busy anyway. */
+	if (c->tuning.attention == 0)
+		serial |= c->nb_splits == 1 ||
+			  c->nb_tiles * c->heads.nb_kv_heads >= 4 * (uint32_t)c->d.nb_processors;
+	return og_cuda_attend(&c->d, &a, &c->heads, c->rows, c->nb_rows, c->nb_tiles, serial);
+}
+
+static int attention_block(struct cuda *c, const struct og_cuda_layer *l)
+{
+	uint32_t width = c->model->hp.width;
+	int ret = norm(c, l->attn_norm, 0, c->nb_rows);
+
+	if (ret == 0)
+		ret = multiply(c, &l->qkv, c->h, c->qkv, c->nb_rows, l->qkv.n_out, OG_CUDA_STORE);
+	if (ret == 0)
+		ret = rotate_and_append(c, l->qkv_bias);
+	if (ret == 0)
+		ret = attend(c);
+	if (ret == 0)
+		ret = multiply(c, &l->o, c->att, c->x, c->nb_rows, width, OG_CUDA_ADD);
+	return ret;
+}
+
+static int ff_block(struct cuda *c, const struct og_cuda_layer *l)
+{
+	uint32_t width = c->model->hp.width;
+	int ret = norm(c, l->ffn_norm, 0, c->nb_rows);
+
+	if (ret == 0)
+		ret = multiply(
+			c, &l->gate_up, c->h, c->act, c->nb_rows, l->down.kp, OG_CUDA_SWIGLU);
+	if (ret == 0)
+		ret = multiply(c, &l->down, c->act, c->x, c->nb_rows, width, OG_CUDA_ADD);
+	return ret;
+}
+
+/* LOGIT_ROWS at a time, to `out` in the order of the rows. */
+static int write_logits(struct cuda *c, float *out)
+{
+	uint32_t vocab = c->model->hp.vocab;
+	int ret = 0;
+
+	for (uint32_t at = 0; at < c->nb_wanted && ret == 0; at += LOGIT_ROWS) {
+		uint32_t n = OG_MIN(c->nb_wanted - at, (uint32_t)LOGIT_ROWS);
+		size_t bytes = (size_t)n * vocab * sizeof(float);
+
+		ret = norm(c, c->w.output_norm, c->wanted + at * sizeof(uint32_t), n);
+		if (ret == 0)
+			ret = multiply(c, &c->w.output, c->h, c->logits, n, vocab, OG_CUDA_STORE);
+		if (ret == 0)
+			ret = og_cuda_check_work(&c->d,
+				c->d.cu.cuMemcpyDtoHAsync(
+					c->host_logits, c->logits, bytes, c->d.stream),
+				"cuMemcpyDtoHAsync");
+		if (ret == 0)
+			ret = og_cuda_wait(&c->d, c->d.stream);
+		if (ret == 0)
+			memcpy(out + (size_t)at * vocab, c->host_logits, bytes);
+	}
+	return ret;
+}
+
+static int cuda_forward(struct og_backend *b, const struct og_batch *batch)
+{
+	struct cuda *c = OG_CONTAINER_OF(b, struct cuda, base);
+	int ret;
+
+	if (c->d.is_lost)
+		return -EIO;
+	if (batch->nb_rows == 0 || batch->nb_rows > c->rows_max)
+		return batch->nb_rows == 0 ? 0 : -E2BIG;
+	ret = plan(c, batch);
+	if (ret == 0)
+		ret = og_cuda_device_enter(&c->d);
+	if (ret == 0)
+		ret = send_inputs(c);
+	if (ret == 0)
+		ret = embed(c);
+	for (uint32_t i = 0; i < c->model->hp.nb_layers && ret == 0; i++) {
+		c->heads.layer = i;
+		ret = attention_block(c, &c->w.layers[i]);
+		if (ret == 0)
+			ret = ff_block(c, &c->w.layers[i]);
+	}
+	if (ret == 0 && c->nb_wanted > 0)
+		ret = write_logits(c, batch->logits);
+	else if (ret == 0) /* the inputs are written anew at the next step */
+		ret = og_cuda_wait(&c->d, c->d.stream);
+	c->base.is_lost = c->d.is_lost;
+	return ret;
+}
+
+static int cuda_save_page(struct og_backend *b, uint32_t page, void *out)
+{
+	struct cuda *c = OG_CONTAINER_OF(b, struct cuda, base);
+	int ret;
+
+	if (c->d.is_lost)
+		return -EIO;
+	ret = og_cuda_device_enter(&c->d);
+	if (ret == 0)
+		ret = og_cuda_check_work(&c->d,
+			c->d.cu.cuMemcpyDtoHAsync(c->host_page, c->kv + page * c->page_bytes,
+				c->page_bytes, c->d.stream),
+			"cuMemcpyDtoHAsync");
+	if (ret == 0)
+		ret = og_cuda_wait(&c->d, c->d.stream);
+	if (ret == 0)
+		memcpy(out, c->host_page, c->page_bytes);
+	c->base.is_lost = c->d.is_lost;
+	return ret;
+}
+
+static int cuda_load_page(struct og_backend *b, uint32_t page, const void *bytes)
+{
+	struct cuda *c = OG_CONTAINER_OF(b, struct cuda, base);
+	int ret;
+
+	if (c->d.is_lost)
+		return -EIO;
+	memcpy(c->host_page, bytes, c->page_bytes);
+	ret = og_cuda_device_enter(&c->d);
+	if (ret == 0)
+		ret = og_cuda_check_work(&c->d,
+			c->d.cu.cuMemcpyHtoDAsync(c->kv + page * c->page_bytes, c->host_page,
+				c->page_bytes, c->d.stream),
+			"cuMemcpyHtoDAsync");
+	if (ret == 0)
+		ret = og_cuda_wait(&c->d, c->d.stream);
+	c->base.is_lost = c->d.is_lost;
+	return ret;
+}
+
+static void cuda_destroy(struct og_backend *b)
+{
+	struct cuda *c = OG_CONTAINER_OF(b, struct cuda, base);
+
+	(void)!og_cuda_device_enter(&c->d);
+	og_cuda_free(&c->d, c->scratch);
+	og_cuda_free(&c->d, c->kv);
+	og_cuda_free(&c->d, c->device_in);
+	og_cuda_free_host(&c->d, c->host);
+	og_cuda_free_host(&c->d, c->host_logits);
+	og_cuda_free_host(&c->d, c->host_page);
+	og_cuda_weights_fini(&c->w, &c->d);
+	og_cuda_device_close(&c->d);
+	free(c);
+}
+
+static const struct og_backend_ops cuda_ops = {
+	.name = "cuda",
+	.forward = cuda_forward,
+	.save_page = cuda_save_page,
+	.load_page = cuda_load_page,
+	.destroy = cuda_destroy,
+};
+
+/* ---- Making it. ---- */
+
+/* What of the families this back end has kernels for; NULL, or what it lacks. */
+static const char *find_lack(const struct og_model *m, uint32_t context)
+{
+	const struct og_hparams *hp = &m->hp;
+	bool has_window = false, has_o_bias = false;
+
+	for (uint32_t i = 0; i < hp->nb_layers; i++) {
+		has_window |= hp->windowed[i] && (context == 0 || context > hp->window);
+		has_o_bias |= m->layers[i].o_bias != NULL;
+	}
+	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 128 values"
+	       : hp->nb_heads / hp->nb_kv_heads > OG_CUDA_TILE_QUERIES
+		       ? "more than 64 heads to a key-value head"
+	       : hp->qk_norm                               ? "norms of queries and keys"
+	       : hp->post_norms                            ? "norms after a block"
+	       : hp->attn_cap != 0 || hp->logit_cap != 0   ? "soft caps"
+	       : hp->activation != OG_ACT_SILU             ? "another activation than SiLU"
+	       : hp->norm_add != 0 || hp->embed_scale != 1 ? "Gemma's norms and embeddings"
+	       : has_window                                ? "a sliding window"
+	       : has_o_bias                                ? "a bias after attention"
+	       : hp->rope[0].magnitude != 1                ? "rotations with a magnitude"
+							   : NULL;
+}
+
+static int check_model(const struct og_backend_opts *opts, char *err, size_t err_bytes)
+{
+	const char *lack = find_lack(opts->model, opts->context);
+
+	if (!lack)
+		return 0;
+	snprintf(err, err_bytes, "the cuda back end has no kernels for %s; use cpu", lack);
+	return -EOPNOTSUPP;
+}
+
+static void describe_heads(struct cuda *c)
+{
+	const struct og_hparams *hp = &c->model->hp;
+	uint64_t head_values = (uint64_t)OG_KV_PAGE_TOKENS * hp->head_dim;
+
+	c->heads = (struct og_cuda_heads){
+		.nb_heads = hp->nb_heads,
+		.nb_kv_heads = hp->nb_kv_heads,
+		.head_dim = hp->head_dim,
+		.padded_dim = hp->head_dim <= 32   ? 32
+			      : hp->head_dim <= 64 ? 64
+						   : 128,
+		.rope_dims = hp->rope_dims,
+		.rope_halves = hp->rope_halves,
+		.is_vector = hp->head_dim % 8 == 0,
+		.page_values = c->page_bytes / sizeof(uint16_t),
+		.layer_values = 2 * head_values * hp->nb_kv_heads,
+		.head_values = head_values,
+	};
+	/* exp2 instead of exp */
+	c->q_scale = (float)(M_LOG2E * hp->attn_scale);
+}
+
+struct carver {
+	uint64_t base, used;
+};
+
+static uint64_t carve(struct carver *at, uint64_t bytes)
+{
+	uint64_t p = at->base + at->used;
+
+	at->used += (bytes + ALIGN - 1) / ALIGN * ALIGN;
+	return p;
+}
+
+static size_t carve_scratch(struct cuda *c, CUdeviceptr base)
+{
+	const struct og_hparams *hp = &c->model->hp;
+	uint64_t rows = og_cuda_pad(c->rows_max, OG_CUDA_ROW_PAD), half = hp->rope_dims / 2;
+	uint64_t q = (uint64_t)hp->nb_heads * hp->head_dim;
+	uint64_t kv = (uint64_t)hp->nb_kv_heads * hp->head_dim;
+	struct carver at = {base, 0};
+
+	c->turns = carve(&at, sizeof(double) * half);
+	c->cosine = carve(&at, sizeof(float) * rows * half);
+	c->sine = carve(&at, sizeof(float) * rows * half);
+	c->x = carve(&at, sizeof(float) * rows * hp->width);
+	c->h = carve(&at, 2 * rows * og_cuda_pad(hp->width, OG_CUDA_K_STEP));
+	c->qkv = carve(&at, sizeof(float) * rows * (q + 2 * kv));
+	c->q = carve(&at, 2 * rows * hp->nb_heads * c->heads.padded_dim);
+	c->att = carve(&at, 2 * rows * og_cuda_pad((uint32_t)q, OG_CUDA_K_STEP));
+	c->act = carve(&at, 2 * rows * og_cuda_pad(hp->ff_width, OG_CUDA_K_STEP));
+	c->mixes = carve(
+		&at, sizeof(float) * SPLIT_UNITS * hp->nb_heads * (uint64_t)c->heads.padded_dim);
+	c->states = carve(&at, 2 * sizeof(float) * SPLIT_UNITS * (uint64_t)hp->nb_heads);
+	c->logits = carve(&at, sizeof(float) * LOGIT_ROWS * (uint64_t)hp->vocab);
+	return at.used;
+}
+
+static size_t carve_inputs(struct cuda *c)
+{
+	struct carver at = {(uintptr_t)c->host, 0};
+	size_t tiles, wanted;
+
+	c->in.rows = (void *)(uintptr_t)carve(&at, sizeof(*c->in.rows) * c->rows_max);
+	tiles = at.used;
+	c->in.tiles = (void *)(uintptr_t)carve(&at, sizeof(*c->in.tiles) * c->rows_max);
+	wanted = at.used;
+	c->in.wanted = (void *)(uintptr_t)carve(&at, sizeof(*c->in.wanted) * c->rows_max);
+	c->tables_at = at.used;
+	c->in.tables = (void *)(uintptr_t)carve(&at, sizeof(*c->in.tables) * c->tables_max);
+	c->rows = c->device_in;
+	c->tiles = c->device_in + tiles;
+	c->wanted = c->device_in + wanted;
+	c->tables = c->device_in + c->tables_at;
+	return at.used;
+}
+
+/* Is there room, before anything is taken? */
+static int check_room(
+	struct cuda *c, uint64_t kv_bytes, uint64_t scratch_bytes, char *err, size_t err_bytes)
+{
+	uint64_t weights = og_cuda_weights_bytes(c->model);
+	size_t free_bytes = 0;
+	int ret = og_cuda_free_bytes(&c->d, &free_bytes);
+
+	if (ret < 0)
+		return ret;
+	if (kv_bytes <= free_bytes && weights <= free_bytes && scratch_bytes <= free_bytes &&
+		kv_bytes + weights + scratch_bytes <= free_bytes)
+		return 0;
+	snprintf(err, err_bytes,
+		"%s has %.1f GB free; weights take %.1f, the KV cache %.1f and buffers %.1f: lower "
+		"kv_memory, max_batch or context",
+		c->d.name, (double)free_bytes / 1e9, (double)weights / 1e9, (double)kv_bytes / 1e9,
+		(double)scratch_bytes / 1e9);
+	return -ENOMEM;
+}
+
+/* Rotations of a pair per position, in turns: what double loses is far below what cosf() sees. */
+static int send_turns(struct cuda *c)
+{
+	const struct og_model *m = c->model;
+	const struct og_rope *r = &m->hp.rope[0];
+	bool is_long = r->has_long && c->context > m->hp.original_context;
+	const float *factors = is_long ? r->long_factors : r->factors;
+	uint32_t half = m->hp.rope_dims / 2;
+	double *turns = c->host_page;
+	int ret;
+
+	for (uint32_t i = 0; i < half; i++)
+		turns[i] = pow(r->base, -2.0 * i / m->hp.rope_dims) / factors[i] / (2 * M_PI);
+	ret = og_cuda_check_work(&c->d,
+		c->d.cu.cuMemcpyHtoDAsync(c->turns, turns, half * sizeof(double), c->d.stream),
+		"cuMemcpyHtoDAsync");
+	return ret < 0 ? ret : og_cuda_wait(&c->d, c->d.stream);
+}
+
+static int clear(struct cuda *c, CUdeviceptr p, uint64_t bytes)
+{
+	return og_cuda_check_work(
+		&c->d, c->d.cu.cuMemsetD8Async(p, 0, bytes, c->d.stream), "cuMemsetD8Async");
+}
+
+static int make_buffers(struct cuda *c, char *err, size_t err_bytes)
+{
+	uint64_t kv_bytes, scratch_bytes = carve_scratch(c, 0);
+	size_t turns_bytes = c->model->hp.rope_dims / 2 * sizeof(double);
+	int ret;
+
+	if (__builtin_mul_overflow(c->page_bytes, (uint64_t)c->nb_pages, &kv_bytes)) {
+		snprintf(
+			err, err_bytes, "a KV cache of %u pages is beyond any memory", c->nb_pages);
+		return -ENOMEM;
+	}
+	c->in_bytes = carve_inputs(c);
+	ret = check_room(c, kv_bytes, scratch_bytes + c->in_bytes, err, err_bytes);
+	if (ret == 0)
+		ret = og_cuda_alloc_host(&c->d, &c->host, c->in_bytes);
+	if (ret == 0)
+		ret = og_cuda_alloc(&c->d, &c->device_in, c->in_bytes);
+	if (ret < 0)
+		return ret;
+	memset(c->host, 0, c->in_bytes);
+	carve_inputs(c);
+	ret = og_cuda_alloc_host(
+		&c->d, &c->host_logits, sizeof(float) * LOGIT_ROWS * c->model->hp.vocab);
+	if (ret == 0)
+		ret = og_cuda_alloc_host(&c->d, &c->host_page, OG_MAX(c->page_bytes, turns_bytes));
+	if (ret == 0)
+		ret = og_cuda_alloc(&c->d, &c->kv, kv_bytes);
+	if (ret == 0)
+		ret = og_cuda_alloc(&c->d, &c->scratch, scratch_bytes);
+	if (ret < 0)
+		return ret;
+	carve_scratch(c, c->scratch);
+	/* Padding is zero from here on: kernels write only what means something. */
+	ret = clear(c, c->scratch, scratch_bytes);
+	if (ret == 0)
+		ret = clear(c, c->kv, kv_bytes);
+	return ret == 0 ? send_turns(c) : ret;
+}
+
+static int create(struct cuda *c, const struct og_backend_opts *opts, char *err, size_t err_bytes)
+{
+	const struct og_hparams *hp = &opts->model->hp;
+	uint64_t per_row = OG_MIN((uint64_t)opts->nb_pages,
+		((uint64_t)hp->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS + 1);
+	int ret = check_model(opts, err, err_bytes);
+
+	if (ret < 0)
+		return ret;
+	c->model = opts->model;
+	c->context = opts->context;
+	c->rows_max = opts->rows_max;
+	c->nb_pages = opts->nb_pages;
+	c->tables_max = (uint32_t)OG_MIN(per_row * opts->rows_max, UINT32_MAX / 8);
+	c->page_bytes = og_kv_page_bytes(hp);
+	describe_heads(c);
+	ret = make_buffers(c, err, err_bytes);
+	if (ret == 0)
+		ret = c->tuning.random_weights ? og_cuda_weights_random(&c->w, &c->d, opts->model)
+					       : og_cuda_weights_upload(&c->w, &c->d, opts->model);
+	return ret;
+}
+
+int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts *opts, int device,
+	og_cuda_log_fn *log, const struct og_cuda_tuning *tuning, char *err, size_t err_bytes)
+{
+	struct cuda *c = calloc(1, sizeof(*c));
+	int ret;
+
+	snprintf(err, err_bytes, "out of memory");
+	if (!c)
+		return -ENOMEM;
+	c->base.ops = &cuda_ops;
+	if (tuning)
+		c->tuning = *tuning;
+	ret = og_cuda_device_open(&c->d, device, log, err, err_bytes);
+	if (ret < 0) {
+		free(c);
+		return ret;
+	}
+	if (c->tuning.wait_ms)
+		c->d.wait_ms = c->tuning.wait_ms;
+	snprintf(err, err_bytes, "%s: the device failed while the back end started", c->d.name);
+	ret = create(c, opts, err, err_bytes);
+	if (ret < 0) {
+		cuda_destroy(&c->base);
+		return ret;
+	}
+	*out = &c->base;
+	return 0;
+}
+
+struct og_cuda_device *og_cuda_forward_device(struct og_backend *b)
+{
+	return &OG_CONTAINER_OF(b, struct cuda, base)->d;
+}
+
+void og_cuda_forward_tune(struct og_backend *b, const struct og_cuda_tuning *tuning)
+{
+	OG_CONTAINER_OF(b, struct cuda, base)->tuning = *tuning;
+}

@@ -1,0 +1,28 @@
+/*
+ * forward.h: the back end itself, inside the module; programs come in through open.h.
+ *
+ * A step is one stream of launches: embedding; per layer norm, q|k|v, rotation with the KV append,
+ * attention, output with the residual, norm, gate|up, down with the residual; then the rows that want
+ * logits. The residual stream is f32, what is multiplied is bf16, keys and values are fp16 in the
+ * layout of kv_cache.h. The call returns when the logits are in host memory.
+ *
+ * Errors:  any failure in a step loses the device: this step and all later ones return an errno.
+ */
+#pragma once
+#include "gpu/backend.h"
+#include "gpu/cuda/kernels.h"
+
+/* For tests and benches. */
+struct og_cuda_tuning {
+	enum og_cuda_matmul matmul;
+	int attention;       /* 0: by shape, 1: serial, 2: split */
+	uint32_t wait_ms;    /* until a device is given up; 0: OG_CUDA_WAIT_MS */
+	bool random_weights; /* of this seed's shape instead of the model's: its data is not read */
+};
+
+int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts *opts, int device,
+	og_cuda_log_fn *log, const struct og_cuda_tuning *tuning, char *err,
+	size_t err_bytes) OG_MUST_CHECK;
+/* The device of a back end made above, for benches; and changed tuning, but for random_weights. */
+struct og_cuda_device *og_cuda_forward_device(struct og_backend *b);
+void og_cuda_forward_tune(struct og_backend *b, const struct og_cuda_tuning *tuning);

@@ -1,0 +1,112 @@
+#include "gpu/cuda/kernels.h"
+
+#include <assert.h>
+#include <errno.h>
+
+enum {
+	MATMUL_THREADS = 256,
+	ATTENTION_THREADS = 128,
+	STAGE_ROW_BYTES = 3 * OG_CUDA_K_STEP * 2, /* three stages of a row of a tile */
+};
+
+static_assert(sizeof(struct og_cuda_attention) == 64, "as struct attention_args");
+static_assert(sizeof(struct og_cuda_heads) == 56, "as in the kernels");
+
+/* Rows that are multiplied: of pairs, twice as many, in whole turns. */
+static uint32_t product_cols(const struct og_cuda_product *p)
+{
+	return p->epilogue == OG_CUDA_SWIGLU ? 2 * og_cuda_pad(p->w->n_out, OG_CUDA_GATE_ROWS)
+					     : p->w->n_out;
+}
+
+static uint32_t blocks(uint32_t n, uint32_t per_block)
+{
+	return (n + per_block - 1) / per_block;
+}
+
+/* 16 columns per block where 32 would leave processors idle; pairs need 32. */
+static enum og_cuda_kernel skinny_kernel(
+	const struct og_cuda_device *d, const struct og_cuda_product *p, uint32_t *cols)
+{
+	bool is_wide = p->epilogue == OG_CUDA_SWIGLU ||
+		       product_cols(p) >= 64u * (uint32_t)d->nb_processors;
+
+	*cols = 32;
+	if (p->nb_rows > 32)
+		return OG_K_matmul_64x32;
+	if (p->nb_rows > 16)
+		return OG_K_matmul_32x32;
+	if (!is_wide)
+		*cols = 16;
+	if (p->nb_rows > 8)
+		return is_wide ? OG_K_matmul_16x32 : OG_K_matmul_16x16;
+	return is_wide ? OG_K_matmul_8x32 : OG_K_matmul_8x16;
+}
+
+static enum og_cuda_matmul choose(const struct og_cuda_device *d, const struct og_cuda_product *p)
+{
+	uint32_t tiles = blocks(product_cols(p), 128) * blocks(p->nb_rows, 128);
+
+	if (p->how != OG_CUDA_MATMUL_AUTO)
+		return p->how;
+	if (p->nb_rows <= OG_CUDA_SKINNY_ROWS)
+		return OG_CUDA_MATMUL_SKINNY;
+	return tiles >= (uint32_t)d->nb_processors ? OG_CUDA_MATMUL_TILED_128
+						   : OG_CUDA_MATMUL_TILED_64;
+}
+
+int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p)
+{
+	CUdeviceptr w = p->w->data, x = p->x, out = p->out;
+	uint32_t kp = p->w->kp, nb_rows = p->nb_rows, n_out = p->w->n_out, ld = p->ld, cols;
+	int epilogue = (int)p->epilogue;
+	void *args[] = {&w, &x, &out, &kp, &nb_rows, &n_out, &ld, &epilogue};
+	enum og_cuda_kernel kernel;
+
+	switch (choose(d, p)) {
+	case OG_CUDA_MATMUL_SKINNY:
+		if (nb_rows > OG_CUDA_SKINNY_ROWS)
+			return -EINVAL;
+		kernel = skinny_kernel(d, p, &cols);
+		return og_cuda_launch(d, d->stream, kernel,
+			(struct og_cuda_grid){
+				blocks(product_cols(p), cols), 1, 1, MATMUL_THREADS, 0},
+			args);
+	case OG_CUDA_MATMUL_TILED_64:
+		return og_cuda_launch(d, d->stream, OG_K_matmul_64x64,
+			(struct og_cuda_grid){blocks(nb_rows, 64), blocks(product_cols(p), 64), 1,
+				MATMUL_THREADS, (64 + 64) * STAGE_ROW_BYTES},
+			args);
+	default:
+		return og_cuda_launch(d, d->stream, OG_K_matmul_128x128,
+			(struct og_cuda_grid){blocks(nb_rows, 128), blocks(product_cols(p), 128), 1,
+				MATMUL_THREADS, (128 + 128) * STAGE_ROW_BYTES},
+			args);
+	}
+}
+
+int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
+	const struct og_cuda_heads *s, CUdeviceptr rows, uint32_t nb_rows, uint32_t nb_tiles,
+	bool serial)
+{
+	static const enum og_cuda_kernel kernels[3][2] = {
+		{OG_K_attention_split_32, OG_K_attention_serial_32},
+		{OG_K_attention_split_64, OG_K_attention_serial_64},
+		{OG_K_attention_split_128, OG_K_attention_serial_128},
+	};
+	struct og_cuda_attention args_a = *a;
+	struct og_cuda_heads args_s = *s;
+	void *args[] = {&args_a, &args_s, &rows};
+	uint32_t dim = s->padded_dim;
+	/* Two stages of keys and values; the totals of 128 threads. */
+	uint32_t shared_bytes = 512 * dim + (serial ? 256 * dim : 0);
+	int ret = og_cuda_launch(d, d->stream, kernels[dim / 64][serial],
+		(struct og_cuda_grid){nb_tiles, s->nb_kv_heads, serial ? 1 : a->nb_splits,
+			ATTENTION_THREADS, shared_bytes},
+		args);
+
+	if (ret < 0 || serial)
+		return ret;
+	return og_cuda_launch(d, d->stream, OG_K_attention_merge,
+		(struct og_cuda_grid){nb_rows, s->nb_heads, 1, dim, 0}, args);
+}

@@ -1,0 +1,50 @@
+/*
+ * kernels.h: launches of the kernels by what they compute. Shapes are checked by who calls.
+ *
+ * All are asynchronous on the device's stream, in order with each other: arguments stay alive until
+ * it has passed them. Activations have rows up to a multiple of OG_CUDA_ROW_PAD; those from nb_rows
+ * on may hold anything finite or not, they reach no result.
+ *
+ * Reference: gpu/ref; tests/gpu/cuda_check.c states the tolerances.
+ */
+#pragma once
+#include "gpu/cuda/device.h"
+#include "gpu/cuda/shapes.h"
+#include "gpu/cuda/weights.h"
+
+/* Which kernel multiplies: AUTO picks by shape, all give the same bits. For tests and benches. */
+enum og_cuda_matmul {
+	OG_CUDA_MATMUL_AUTO,
+	OG_CUDA_MATMUL_SKINNY, /* up to OG_CUDA_SKINNY_ROWS rows */
+	OG_CUDA_MATMUL_TILED_64,
+	OG_CUDA_MATMUL_TILED_128,
+};
+
+/*
+ * out[row][col] = sum_i x[row][i] * w[col][i], for cols below w->n_out and rows below nb_rows.
+ *   x (rows, w->kp) bf16; out (rows, ld): f32 for STORE and ADD, bf16 for SWIGLU, which takes w as
+ *   turns of gate and up. out does not alias x or w.
+ */
+struct og_cuda_product {
+	const struct og_cuda_matrix *w;
+	CUdeviceptr x, out;
+	uint32_t nb_rows, ld;
+	enum og_cuda_epilogue epilogue;
+	enum og_cuda_matmul how;
+};
+int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p) OG_MUST_CHECK;
+
+/* The parameter of the attention kernels, laid out as in attention.cuh. */
+struct og_cuda_attention {
+	CUdeviceptr q, kv, tiles, tables, out, mixes, states;
+	uint32_t kp, nb_splits;
+};
+
+/*
+ * out (rows, kp) bf16. With `serial` each block goes over all its splits; else one block per split
+ * leaves (rows, heads, nb_splits, padded_dim) f32 in mixes and (rows, heads, nb_splits) pairs of f32
+ * in states, and a second kernel merges. The same bits either way.
+ */
+int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
+	const struct og_cuda_heads *s, CUdeviceptr rows, uint32_t nb_rows, uint32_t nb_tiles,
+	bool serial) OG_MUST_CHECK;

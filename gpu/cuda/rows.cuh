@@ -1,0 +1,185 @@
+/*
+ * rows.cuh: what is done row by row: embedding, norm, rotation with the KV append, conversion of
+ * weights. Block sizes are fixed, so the order of sums does not depend on the batch.
+ */
+#pragma once
+#include "mma.cuh"
+
+enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
+
+/* x (rows, width) f32 = embedding rows. */
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+	embed_rows(float *__restrict__ x, const __nv_bfloat16 *__restrict__ embedding,
+		const og_cuda_row *__restrict__ rows, uint32_t width, uint32_t kp)
+{
+	const __nv_bfloat16 *from = embedding + (size_t)rows[blockIdx.x].token * kp;
+
+	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
+		x[(size_t)blockIdx.x * width + i] = __bfloat162float(from[i]);
+}
+
+/* cosine and sine (rows, half): of the angles in turns, whose whole part double takes off exactly. */
+extern "C" __global__ void rope_angles(float *__restrict__ cosine, float *__restrict__ sine,
+	const double *__restrict__ turns, const og_cuda_row *__restrict__ rows, uint32_t half,
+	uint32_t nb_rows)
+{
+	uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+	double angle;
+
+	if (i >= half * nb_rows)
+		return;
+	angle = rows[i / half].pos * turns[i % half];
+	angle -= rint(angle);
+	sincospif((float)(2 * angle), &sine[i], &cosine[i]);
+}
+
+/*
+ * h (rows, kp) bf16 = x / rms(x) * w; x (rows, width) f32. With `wanted` row i of h is that of row
+ * wanted[i] of x.
+ */
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+	rms_norm(__nv_bfloat16 *__restrict__ h, const float *__restrict__ x,
+		const float *__restrict__ w, const uint32_t *__restrict__ wanted, uint32_t width,
+		uint32_t kp, float eps)
+{
+	__shared__ float sums[ROW_THREADS / 32];
+	const float *from = x + (size_t)(wanted ? wanted[blockIdx.x] : blockIdx.x) * width;
+	float sum = 0, scale;
+
+	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
+		sum = __fmaf_rn(from[i], from[i], sum);
+#pragma unroll
+	for (int step = 16; step > 0; step /= 2)
+		sum += __shfl_xor_sync(~0u, sum, step);
+	if (threadIdx.x % 32 == 0)
+		sums[threadIdx.x / 32] = sum;
+	__syncthreads();
+	sum = 0;
+#pragma unroll
+	for (int i = 0; i < ROW_THREADS / 32; i++)
+		sum += sums[i];
+	scale = rsqrtf(sum / width + eps);
+	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
+		h[(size_t)blockIdx.x * kp + i] = __float2bfloat16_rn(from[i] * scale * w[i]);
+}
+
+/* Always finite: a masked key must not turn into NaN when it is multiplied by zero. */
+__device__ __forceinline__ __half to_f16(float v)
+{
+	return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f));
+}
+
+/* Value `i` of a head after bias and rotation. */
+__device__ __forceinline__ float rotated(const float *head, const float *bias, uint32_t i,
+	const og_cuda_heads &s, const float *cosine, const float *sine)
+{
+	uint32_t half = s.rope_dims / 2, other, pair;
+	float v = head[i] + (bias ? bias[i] : 0), w;
+	bool is_second;
+
+	if (i >= s.rope_dims)
+		return v;
+	is_second = s.rope_halves ? i >= half : i % 2;
+	pair = s.rope_halves ? i % half : i / 2;
+	other = s.rope_halves ? (is_second ? i - half : i + half) : i ^ 1;
+	w = head[other] + (bias ? bias[other] : 0);
+	return is_second ? w * sine[pair] + v * cosine[pair] : v * cosine[pair] - w * sine[pair];
+}
+
+/*
+ * One block per row and head of qkv (rows, heads + 2 kv_heads, head_dim) f32. Queries are scaled, so
+ * that attention works with powers of two, and go to q (rows, heads, padded_dim) fp16; keys and
+ * values go to their pages.
+ */
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
+	rope_append(__half *__restrict__ q, __half *__restrict__ kv, const float *__restrict__ qkv,
+		const float *__restrict__ bias, const float *__restrict__ cosine,
+		const float *__restrict__ sine, const og_cuda_row *__restrict__ rows,
+		const uint32_t *__restrict__ tables, og_cuda_heads s, float q_scale)
+{
+	uint32_t row = blockIdx.x, head = blockIdx.y, half = s.rope_dims / 2;
+	uint32_t nb_units = s.nb_heads + 2 * s.nb_kv_heads;
+	const float *from = qkv + ((size_t)row * nb_units + head) * s.head_dim;
+	const float *head_bias = bias ? bias + head * s.head_dim : nullptr;
+	uint32_t pos = rows[row].pos;
+
+	cosine += (size_t)row * half;
+	sine += (size_t)row * half;
+	if (head < s.nb_heads) {
+		q += ((size_t)row * s.nb_heads + head) * s.padded_dim;
+		for (uint32_t i = threadIdx.x; i < s.padded_dim; i += HEAD_THREADS)
+			q[i] = to_f16(i < s.head_dim ? q_scale * rotated(from, head_bias, i, s,
+									 cosine, sine)
+						     : 0);
+		return;
+	}
+	head -= s.nb_heads;
+	kv += tables[rows[row].table + pos / OG_CUDA_BLOCK_TOKENS] * s.page_values +
+	      s.layer * s.layer_values + pos % OG_CUDA_BLOCK_TOKENS * s.head_dim;
+	if (head < s.nb_kv_heads) {
+		kv += 2 * head * s.head_values;
+		for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
+			kv[i] = to_f16(rotated(from, head_bias, i, s, cosine, sine));
+		return;
+	}
+	kv += (2 * (head - s.nb_kv_heads) + 1) * s.head_values;
+	for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
+		kv[i] = to_f16(from[i] + (head_bias ? head_bias[i] : 0));
+}
+
+/* ---- Weights as they are in the file, to bf16. Types as in gpu/gguf.h. ---- */
+
+__device__ __forceinline__ uint32_t load_u16(const uint8_t *p)
+{
+	return p[0] | (uint32_t)p[1] << 8;
+}
+
+__device__ __forceinline__ float weight_at(const uint8_t *row, uint32_t i, int type)
+{
+	const uint8_t *block;
+
+	switch (type) {
+	case OG_CUDA_F32:
+		return __uint_as_float(
+			load_u16(row + 4 * (size_t)i) | load_u16(row + 4 * (size_t)i + 2) << 16);
+	case OG_CUDA_F16:
+		return __half2float(__ushort_as_half((uint16_t)load_u16(row + 2 * (size_t)i)));
+	case OG_CUDA_BF16:
+		return __uint_as_float(load_u16(row + 2 * (size_t)i) << 16);
+	default:
+		block = row + i / 32 * 34;
+		return __half2float(__ushort_as_half((uint16_t)load_u16(block))) *
+		       (int8_t)block[2 + i % 32];
+	}
+}
+
+/* Row r of the chunk becomes row to_row(first + r) of `out`: in turns of `turn`, if that is not 0. */
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+	convert_rows(__nv_bfloat16 *__restrict__ out, const uint8_t *__restrict__ chunk,
+		uint32_t first, uint32_t n_in, uint32_t kp, uint32_t row_bytes, uint32_t turn,
+		uint32_t offset, int type)
+{
+	uint32_t row = first + blockIdx.x;
+	const uint8_t *from = chunk + (size_t)blockIdx.x * row_bytes;
+
+	if (turn)
+		row = row / turn * 2 * turn + row % turn;
+	out += (size_t)(row + offset) * kp;
+	for (uint32_t i = threadIdx.x; i < n_in; i += ROW_THREADS)
+		out[i] = __float2bfloat16_rn(weight_at(from, i, type));
+}
+
+/* For benches: n values of magnitude below `scale`, from a counter and a seed. */
+extern "C" __global__ void random_bf16(
+	__nv_bfloat16 *__restrict__ out, uint64_t n, uint32_t seed, float scale)
+{
+	for (uint64_t i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x; i < n;
+		i += (uint64_t)gridDim.x * blockDim.x) {
+		uint32_t h = (uint32_t)(i ^ i >> 32) * 0x9e3779b1u ^ seed;
+
+		h = (h ^ h >> 16) * 0x85ebca6bu;
+		h = (h ^ h >> 13) * 0xc2b2ae35u;
+		h ^= h >> 16;
+		out[i] = __float2bfloat16_rn(scale * ((int32_t)h * 0x1p-31f));
+	}
+}

@@ -1,0 +1,63 @@
+/*
+ * shapes.h: what the host code and the kernels of the CUDA back end agree on.
+ *
+ * Matrices are bf16 in rows of n_in values, padded with zeros to a multiple of OG_CUDA_K_STEP values;
+ * the number of rows is padded to a multiple of OG_CUDA_ROW_PAD, and so is that of activations, so no
+ * kernel guards its loads. A sum over n_in is always taken the same way, whatever the kernel: cut in
+ * OG_CUDA_SLICES runs of steps, each summed in order by the tensor core, and the runs added in order.
+ * Therefore a row's result does not depend on how many rows are computed with it.
+ *
+ * Compiles as C11 and C++17.
+ */
+#pragma once
+#include <stdint.h>
+
+enum {
+	OG_CUDA_K_STEP = 64,
+	OG_CUDA_SLICES = 8,
+	OG_CUDA_ROW_PAD = 128,
+	OG_CUDA_SKINNY_ROWS = 64,  /* up to so many rows the skinny kernels serve */
+	OG_CUDA_BLOCK_TOKENS = 64, /* of attention: a page */
+	OG_CUDA_SPLIT_BLOCKS =
+		4, /* attention is cut in splits of so many blocks, and merged in order */
+	OG_CUDA_TILE_QUERIES = 64, /* of one key-value head: tokens times query heads */
+	OG_CUDA_HEAD_DIM_MAX = 128,
+	OG_CUDA_GATE_ROWS = 16, /* gate and up are one matrix, in turns of so many rows */
+};
+
+/* What becomes of a product: out[row][col] in f32, added to it, or silu(gate) * up in bf16. */
+enum og_cuda_epilogue { OG_CUDA_STORE, OG_CUDA_ADD, OG_CUDA_SWIGLU };
+
+/* Element types of weights in the file, numbered as enum og_dtype (gpu/gguf.h) is. */
+enum og_cuda_type { OG_CUDA_F32, OG_CUDA_F16, OG_CUDA_Q8_0, OG_CUDA_BF16 };
+
+/* A row of the batch on the device. */
+struct og_cuda_row {
+	uint32_t token;
+	uint32_t pos;
+	uint32_t table; /* its sequence's pages start there in the tables */
+	uint32_t tile;  /* index of its og_cuda_tile */
+};
+
+/* Rows of one sequence at consecutive positions, computed together by attention. */
+struct og_cuda_tile {
+	uint32_t first_row;
+	uint32_t nb_rows;
+	uint32_t pos; /* of the first row */
+	uint32_t table;
+};
+
+/* The shape of attention and of a page: (layer, kv_head, {key, value}, token, head_dim) in fp16. */
+struct og_cuda_heads {
+	uint32_t nb_heads;
+	uint32_t nb_kv_heads;
+	uint32_t head_dim;
+	uint32_t padded_dim; /* 32, 64 or 128: of a query in device memory */
+	uint32_t rope_dims;
+	uint32_t rope_halves;
+	uint32_t layer;
+	uint32_t is_vector; /* head_dim is a multiple of 8: pages are read 16 bytes at a time */
+	uint64_t page_values;
+	uint64_t layer_values;
+	uint64_t head_values; /* of one head's keys */
+};

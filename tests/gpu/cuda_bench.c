@@ -1,0 +1,303 @@
+/*
+ * cuda_bench: what the CUDA back end reaches on this device, as JSON lines on stdout.
+ *
+ *   cuda_bench [--smoke]
+ *
+ * The shape is that of Llama 3.1 8B, with random bf16 weights made on the device and an empty KV
+ * cache, which costs what a full one does. Beside it the ceiling: a copy on the device, counting
+ * bytes read and written. Steps include the copy of logits to the host. Medians of RUNS.
+ *
+ * Exits 77 without a device. --smoke: a tiny shape, to see that it runs.
+ */
+#include "gpu/cuda/forward.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { RUNS = 11, CONTEXT = 2048, BATCH_MAX = 64, SEQ_PAGES = CONTEXT / OG_KV_PAGE_TOKENS };
+
+static char err[512];
+static bool smoke;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * OG_NS_PER_S + (uint64_t)t.tv_nsec;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(double *x, int n)
+{
+	qsort(x, (size_t)n, sizeof(*x), compare);
+	return x[n / 2];
+}
+
+static void report(const char *name, double value, const char *unit, double seconds)
+{
+	printf("{\"bench\":\"cuda\",\"case\":\"%s\",\"median\":%.6g,\"unit\":\"%s\","
+	       "\"seconds\":%.6g,\"runs\":%d}\n",
+		name, value, unit, seconds, RUNS);
+	fflush(stdout);
+}
+
+static void fail(const char *what, int ret)
+{
+	fprintf(stderr, "cuda_bench: %s: %s\n", what, strerror(-ret));
+	exit(1);
+}
+
+static struct og_hparams shape(void)
+{
+	struct og_hparams hp = {.nb_layers = 32,
+		.width = 4096,
+		.ff_width = 14336,
+		.nb_heads = 32,
+		.nb_kv_heads = 8,
+		.head_dim = 128,
+		.rope_dims = 128,
+		.context = 2 * CONTEXT,
+		.vocab = 128256,
+		.norm_eps = 1e-5f,
+		.embed_scale = 1,
+		.rope_halves = true};
+
+	hp.rope[0].base = 500000;
+	hp.rope[0].magnitude = 1;
+	for (uint32_t i = 0; i < hp.rope_dims / 2; i++)
+		hp.rope[0].factors[i] = 1;
+	if (smoke) {
+		hp.nb_layers = 2;
+		hp.nb_heads = 4;
+		hp.nb_kv_heads = 1;
+		hp.width = 512;
+		hp.ff_width = 1024;
+		hp.vocab = 1024;
+	}
+	return hp;
+}
+
+/* ---- The ceiling. ---- */
+
+static void bench_copy(struct og_cuda_device *d)
+{
+	size_t bytes = smoke ? 1u << 20 : 4ull << 30;
+	CUdeviceptr from, to;
+	double s[RUNS];
+	int ret = og_cuda_alloc(d, &from, bytes);
+
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &to, bytes);
+	for (int i = -2; i < RUNS && ret == 0; i++) {
+		uint64_t start_ns = now_ns();
+
+		ret = og_cuda_check_work(
+			d, d->cu.cuMemcpyDtoDAsync(to, from, bytes, d->stream), "copy");
+		if (ret == 0)
+			ret = og_cuda_wait(d, d->stream);
+		if (i >= 0)
+			s[i] = (double)(now_ns() - start_ns) / 1e9;
+	}
+	if (ret < 0)
+		fail("copy on the device", ret);
+	og_cuda_free(d, from);
+	og_cuda_free(d, to);
+	report("copy on the device", 2 * (double)bytes / median(s, RUNS) / 1e9, "GB/s",
+		median(s, RUNS));
+}
+
+/* ---- Single products: which kernel is how good at which number of rows. ---- */
+
+static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n_in, uint32_t n_out,
+	uint32_t rows, enum og_cuda_matmul how)
+{
+	static const char *const kernels[] = {"auto", "skinny", "tiled 64", "tiled 128"};
+	enum { REPEATS = 20, COPIES = 4 }; /* several copies, or the second-level cache holds it */
+	struct og_cuda_matrix m = {0, n_in, n_out, og_cuda_pad(n_out, OG_CUDA_ROW_PAD)};
+	size_t w_bytes = 2ull * m.rows * n_in;
+	CUdeviceptr w = 0, x = 0, out = 0;
+	double s[RUNS], t;
+	char label[96];
+	int ret = og_cuda_alloc(d, &w, COPIES * w_bytes);
+
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &x, 2ull * og_cuda_pad(rows, OG_CUDA_ROW_PAD) * n_in);
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &out, 4ull * rows * n_out);
+	for (int i = -1; i < RUNS && ret == 0; i++) {
+		uint64_t start_ns = now_ns();
+
+		for (int k = 0; k < REPEATS && ret == 0; k++) {
+			struct og_cuda_product p = {&m, x, out, rows, n_out, OG_CUDA_STORE, how};
+
+			m.data = w + (size_t)(k % COPIES) * w_bytes;
+			ret = og_cuda_multiply(d, &p);
+		}
+		if (ret == 0)
+			ret = og_cuda_wait(d, d->stream);
+		if (i >= 0)
+			s[i] = (double)(now_ns() - start_ns) / 1e9 / REPEATS;
+	}
+	if (ret < 0)
+		fail(name, ret);
+	t = median(s, RUNS);
+	snprintf(label, sizeof(label), "%s, %u rows, %s", name, rows, kernels[how]);
+	if (rows <= OG_CUDA_SKINNY_ROWS)
+		report(label, (double)w_bytes / t / 1e9, "GB/s of weights", t);
+	else
+		report(label, 2.0 * rows * n_in * n_out / t / 1e12, "TFLOP/s", t);
+	og_cuda_free(d, w);
+	og_cuda_free(d, x);
+	og_cuda_free(d, out);
+}
+
+static void bench_products(struct og_cuda_device *d, const struct og_hparams *hp)
+{
+	static const uint32_t rows[] = {1, 8, 16, 64, 128, 2048};
+	uint32_t q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++) {
+		bench_product(d, "qkv", hp->width, q + 2 * kv, rows[i], OG_CUDA_MATMUL_AUTO);
+		bench_product(d, "o", q, hp->width, rows[i], OG_CUDA_MATMUL_AUTO);
+		bench_product(
+			d, "gate_up", hp->width, 2 * hp->ff_width, rows[i], OG_CUDA_MATMUL_AUTO);
+		bench_product(d, "down", hp->ff_width, hp->width, rows[i], OG_CUDA_MATMUL_AUTO);
+	}
+	bench_product(d, "o", q, hp->width, 64, OG_CUDA_MATMUL_TILED_64);
+	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 64, OG_CUDA_MATMUL_TILED_64);
+	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048, OG_CUDA_MATMUL_TILED_64);
+	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048, OG_CUDA_MATMUL_TILED_128);
+}
+
+/* ---- Steps of the whole model. ---- */
+
+struct bench {
+	struct og_backend *b;
+	const struct og_model *m;
+	uint32_t *tables;
+	struct og_row *rows;
+	float *logits;
+};
+
+static double time_step(struct bench *b, uint32_t nb_rows)
+{
+	struct og_batch batch = {b->rows, nb_rows, b->tables, SEQ_PAGES, b->logits};
+	double s[RUNS];
+
+	for (int i = -2; i < RUNS; i++) {
+		uint64_t start_ns = now_ns();
+		int ret = b->b->ops->forward(b->b, &batch);
+
+		if (ret < 0)
+			fail("forward", ret);
+		if (i >= 0)
+			s[i] = (double)(now_ns() - start_ns) / 1e9;
+	}
+	return median(s, RUNS);
+}
+
+/* Weights that a step streams: all but the embedding, of which it takes rows. */
+static double weight_bytes(const struct og_hparams *hp)
+{
+	double q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
+	double layer = (2 * q + 2 * kv + 3.0 * hp->ff_width) * hp->width;
+
+	return 2 * (hp->nb_layers * layer + (double)hp->vocab * hp->width);
+}
+
+static void bench_decode(struct bench *b, uint32_t batch, uint32_t pos)
+{
+	const struct og_hparams *hp = &b->m->hp;
+	double kv = 4.0 * hp->nb_layers * hp->nb_kv_heads * hp->head_dim * (pos + 1) * batch;
+	char label[64];
+	double t;
+
+	for (uint32_t i = 0; i < batch; i++)
+		b->rows[i] = (struct og_row){i, pos, i, true};
+	t = time_step(b, batch);
+	snprintf(label, sizeof(label), "decode, batch %u, context %u", batch, pos + 1);
+	report(label, batch / t, "tokens/s", t);
+	strcat(label, ", bytes");
+	report(label, (weight_bytes(hp) + kv) / t / 1e9, "GB/s", t);
+}
+
+static void bench_prefill(struct bench *b, uint32_t n)
+{
+	const struct og_hparams *hp = &b->m->hp;
+	double head = 2.0 * hp->vocab * hp->width;
+	double flops = (weight_bytes(hp) - head) * n; /* two per weight, two bytes a weight */
+	char label[64];
+	double t;
+
+	flops += 2.0 * hp->nb_layers * hp->nb_heads * hp->head_dim * n * n; /* causal: half of 4 */
+	for (uint32_t i = 0; i < n; i++)
+		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1};
+	t = time_step(b, n);
+	snprintf(label, sizeof(label), "prefill, %u tokens", n);
+	report(label, n / t, "tokens/s", t);
+	strcat(label, ", flops");
+	report(label, flops / t / 1e12, "TFLOP/s", t);
+}
+
+static void bench_steps(struct bench *b)
+{
+	static const uint32_t batches[] = {1, 8, 64};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(batches); i++)
+		bench_decode(b, batches[i], CONTEXT - 1);
+	bench_decode(b, 1, 255);
+	bench_prefill(b, 128);
+	bench_prefill(b, CONTEXT);
+}
+
+int main(int argc, char **argv)
+{
+	struct og_model model = {0};
+	struct og_cuda_tuning tuning = {.random_weights = true};
+	struct og_backend_opts opts = {.model = &model, .nb_pages = BATCH_MAX * SEQ_PAGES};
+	struct bench b = {.m = &model};
+	static const uint8_t untied;
+	int ret;
+
+	smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+	model.hp = shape();
+	model.layers = calloc(model.hp.nb_layers, sizeof(*model.layers));
+	model.output.data = &untied; /* its own matrix */
+	opts.rows_max = CONTEXT;
+	b.tables = calloc((size_t)BATCH_MAX * SEQ_PAGES, sizeof(*b.tables));
+	b.rows = calloc(CONTEXT, sizeof(*b.rows));
+	b.logits = calloc((size_t)BATCH_MAX * model.hp.vocab, sizeof(*b.logits));
+	if (!model.layers || !b.tables || !b.rows || !b.logits)
+		fail("start", -ENOMEM);
+	for (uint32_t i = 0; i < BATCH_MAX * SEQ_PAGES; i++)
+		b.tables[i] = i * 7 % (BATCH_MAX * SEQ_PAGES);
+	ret = og_cuda_forward_create(&b.b, &opts, 0, og_log_write, &tuning, err, sizeof(err));
+	if (ret == -ENODEV) {
+		printf("skipped: %s\n", err);
+		return 77;
+	}
+	if (ret < 0) {
+		fprintf(stderr, "cuda_bench: %s\n", err);
+		return 1;
+	}
+	bench_copy(og_cuda_forward_device(b.b));
+	bench_steps(&b);
+	bench_products(og_cuda_forward_device(b.b), &model.hp);
+	b.b->ops->destroy(b.b);
+	free(model.layers);
+	free(b.tables);
+	free(b.rows);
+	free(b.logits);
+	return 0;
+}

@@ -1,0 +1,571 @@
+/*
+ * cuda_check: the CUDA back end on a real device, against gpu/ref. Prints one line per check and a
+ * last line "N passed, N failed"; exits 0, 1, or 77 without a device.
+ *
+ * What is checked, and how close:
+ *   convert    bit for bit, against the reference's values rounded to bf16
+ *   matmul     1e-5 of the sum of magnitudes, and all kernels the same bits
+ *   models     logits within 3e-2 (relative L2) of the fp32 reference, every type and odd shape
+ *   attention  serial and split the same bits, over several splits, for each padded head size
+ *   invariance the same bits alone, in company, cut anywhere, from any pages, after a round trip
+ *   hostile    a cache that does not fit, pages and tokens that do not exist
+ */
+#include "tests/unit/gguf_writer.h"
+
+#include "gpu/cuda/forward.h"
+#include "gpu/ref/forward.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+
+enum { ROWS_MAX = 700, SLOTS = 80, LONG = 640 };
+
+static uint32_t nb_passed, nb_failed;
+static char err[512];
+
+OG_PRINTF(2, 3) static void expect(bool ok, const char *fmt, ...)
+{
+	va_list args;
+
+	printf("%s: ", ok ? "ok  " : "FAIL");
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	printf("\n");
+	fflush(stdout);
+	nb_passed += ok;
+	nb_failed += !ok;
+}
+
+static double relative_error(const float *got, const float *want, size_t n)
+{
+	double diff = 0, size = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
+		size += (double)want[i] * want[i];
+	}
+	return sqrt(diff / size); /* NaN compares as a failure */
+}
+
+static bool same_bits(const void *a, const void *b, size_t bytes)
+{
+	return memcmp(a, b, bytes) == 0;
+}
+
+/* ---- Device memory for single kernels. ---- */
+
+static struct og_cuda_device dev;
+
+static CUdeviceptr to_device(const void *data, size_t bytes)
+{
+	CUdeviceptr p = 0;
+
+	if (og_cuda_alloc(&dev, &p, bytes) < 0 ||
+		dev.cu.cuMemcpyHtoDAsync(p, data, bytes, dev.stream) != CUDA_SUCCESS ||
+		og_cuda_wait(&dev, dev.stream) < 0) {
+		fprintf(stderr, "cuda_check: no device memory for a test\n");
+		exit(1);
+	}
+	return p;
+}
+
+static int from_device(void *out, CUdeviceptr p, size_t bytes)
+{
+	int ret = og_cuda_check(
+		&dev, dev.cu.cuMemcpyDtoHAsync(out, p, bytes, dev.stream), "cuMemcpyDtoHAsync");
+
+	return ret < 0 ? ret : og_cuda_wait(&dev, dev.stream);
+}
+
+static uint16_t *random_bf16(struct og_rand *r, size_t n)
+{
+	uint16_t *x = malloc(n * sizeof(*x));
+
+	for (size_t i = 0; i < n; i++)
+		x[i] = og_f32_to_bf16(og_gw_normal(r));
+	return x;
+}
+
+/* ---- Products. ---- */
+
+struct product_case {
+	uint32_t n_in, n_out, rows;
+};
+
+/* The largest error in units of the sum of magnitudes. */
+static double product_error(
+	const struct product_case *p, const uint16_t *w, const uint16_t *x, const float *got)
+{
+	double worst = 0;
+
+	for (uint32_t r = 0; r < p->rows; r++)
+		for (uint32_t c = 0; c < p->n_out; c++) {
+			double sum = 0, size = 0;
+
+			for (uint32_t i = 0; i < p->n_in; i++) {
+				double v = (double)og_bf16_to_f32(w[(size_t)c * p->n_in + i]) *
+					   og_bf16_to_f32(x[(size_t)r * p->n_in + i]);
+
+				sum += v;
+				size += fabs(v);
+			}
+			worst = fmax(worst, fabs(sum - got[(size_t)r * p->n_out + c]) / size);
+			if (isnan(got[(size_t)r * p->n_out + c]))
+				return INFINITY;
+		}
+	return worst;
+}
+
+static void check_product(const struct product_case *p)
+{
+	static const char *const names[] = {"auto", "skinny", "tiled 64", "tiled 128"};
+	struct og_rand r;
+	uint32_t kp = og_cuda_pad(p->n_in, OG_CUDA_K_STEP);
+	uint32_t cols = og_cuda_pad(p->n_out, 128), rows = og_cuda_pad(p->rows, 128);
+	uint16_t *w, *x, *padded = calloc((size_t)OG_MAX(cols, rows) * kp, 2);
+	size_t out_bytes = (size_t)p->rows * p->n_out * sizeof(float);
+	float *first = malloc(out_bytes), *got = malloc(out_bytes);
+	struct og_cuda_matrix m = {0, kp, p->n_out, cols};
+	CUdeviceptr dx, out;
+
+	og_rand_seeded(&r, p->n_in + p->rows);
+	w = random_bf16(&r, (size_t)p->n_in * p->n_out);
+	x = random_bf16(&r, (size_t)p->n_in * p->rows);
+	for (uint32_t i = 0; i < p->n_out; i++)
+		memcpy(padded + (size_t)i * kp, w + (size_t)i * p->n_in, 2 * p->n_in);
+	m.data = to_device(padded, 2 * (size_t)cols * kp);
+	memset(padded, 0, 2 * (size_t)OG_MAX(cols, rows) * kp);
+	for (uint32_t i = 0; i < p->rows; i++)
+		memcpy(padded + (size_t)i * kp, x + (size_t)i * p->n_in, 2 * p->n_in);
+	dx = to_device(padded, 2 * (size_t)rows * kp);
+	out = to_device(first, out_bytes);
+	for (int how = OG_CUDA_MATMUL_AUTO; how <= OG_CUDA_MATMUL_TILED_128; how++) {
+		struct og_cuda_product product = {
+			&m, dx, out, p->rows, p->n_out, OG_CUDA_STORE, (enum og_cuda_matmul)how};
+		int ret;
+
+		if (how == OG_CUDA_MATMUL_SKINNY && p->rows > OG_CUDA_SKINNY_ROWS)
+			continue;
+		ret = og_cuda_multiply(&dev, &product);
+		if (ret == 0)
+			ret = from_device(got, out, out_bytes);
+		if (how == OG_CUDA_MATMUL_AUTO) {
+			double error = ret < 0 ? INFINITY : product_error(p, w, x, got);
+
+			expect(error < 1e-5, "matmul %u x %u, %u rows: error %.2g of 1e-5",
+				p->n_out, p->n_in, p->rows, error);
+			memcpy(first, got, out_bytes);
+			continue;
+		}
+		expect(ret == 0 && same_bits(first, got, out_bytes),
+			"matmul %u x %u, %u rows: %s has the same bits", p->n_out, p->n_in, p->rows,
+			names[how]);
+	}
+	og_cuda_free(&dev, m.data);
+	og_cuda_free(&dev, dx);
+	og_cuda_free(&dev, out);
+	free(w);
+	free(x);
+	free(padded);
+	free(first);
+	free(got);
+}
+
+/* Row 0 by itself and as one of many. */
+static void check_products(void)
+{
+	static const uint32_t rows[] = {1, 7, 8, 9, 16, 17, 32, 33, 64, 65, 128, 130};
+	static const struct product_case shapes[] = {
+		{64, 16, 1}, {70, 37, 5}, {256, 128, 3}, {576, 130, 40}, {2048, 515, 129}};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++)
+		check_product(&(struct product_case){1024, 272, rows[i]});
+	for (size_t i = 0; i < OG_ARRAY_LEN(shapes); i++)
+		check_product(&shapes[i]);
+}
+
+/* ---- Conversion. ---- */
+
+static void check_conversion(enum og_dtype type)
+{
+	enum { ROWS = 40, N = 96 };
+	struct og_gw w = {0};
+	struct og_rand r;
+	struct og_weight weight = {.type = type, .n_in = N, .n_out = ROWS};
+	uint32_t kp = 128, first = 0, n_in = N, turn = OG_CUDA_GATE_ROWS, offset = 16, row_bytes;
+	uint16_t *got = calloc(3 * ROWS * kp, 2), want;
+	CUdeviceptr out = to_device(got, 2ull * 3 * ROWS * kp), chunk;
+	float row[N];
+	int kernel_type = (int)type;
+	bool ok = true;
+
+	og_rand_seeded(&r, type);
+	for (uint32_t i = 0; i < ROWS * N / 32; i++) {
+		for (uint32_t k = 0; k < 32; k++)
+			row[k] = og_gw_normal(&r);
+		og_gw_block(&w, type, row, 32);
+	}
+	weight.data = w.data;
+	weight.row_bytes = w.len / ROWS;
+	row_bytes = (uint32_t)weight.row_bytes;
+	chunk = to_device(w.data, w.len);
+	{
+		void *args[] = {
+			&out, &chunk, &first, &n_in, &kp, &row_bytes, &turn, &offset, &kernel_type};
+
+		ok = og_cuda_launch(&dev, dev.stream, OG_K_convert_rows,
+			     (struct og_cuda_grid){ROWS, 1, 1, 256, 0}, args) == 0 &&
+		     from_device(got, out, 2ull * 3 * ROWS * kp) == 0;
+	}
+	for (uint32_t i = 0; i < ROWS; i++) {
+		const uint16_t *at = got + (size_t)(i / 16 * 32 + i % 16 + 16) * kp;
+
+		og_weight_row(&weight, i, row);
+		for (uint32_t k = 0; k < N; k++) {
+			want = og_f32_to_bf16(row[k]);
+			ok &= at[k] == want;
+		}
+		ok &= at[N] == 0;
+	}
+	expect(ok, "convert %s: the reference's values in bf16", og_dtype_name(type));
+	og_cuda_free(&dev, out);
+	og_cuda_free(&dev, chunk);
+	og_gw_fini(&w);
+	free(got);
+}
+
+/* ---- Whole models. ---- */
+
+static uint32_t tokens[LONG];
+
+static struct og_model *load(const struct og_gw_model *opts)
+{
+	struct og_gw w = og_gw_model_file(opts);
+	struct og_model *m;
+	struct og_rand r;
+	char path[64];
+
+	og_gw_save(&w, path);
+	og_gw_fini(&w);
+	if (og_model_open(&m, path, NULL, NULL, err, sizeof(err)) < 0) {
+		fprintf(stderr, "cuda_check: %s\n", err);
+		exit(1);
+	}
+	unlink(path);
+	og_rand_seeded(&r, 9);
+	for (uint32_t i = 0; i < LONG; i++)
+		tokens[i] = og_rand_below(&r, opts->vocab);
+	return m;
+}
+
+static struct og_backend *start(const struct og_model *m, uint32_t nb_pages)
+{
+	struct og_backend_opts opts = {.model = m, .nb_pages = nb_pages, .rows_max = ROWS_MAX};
+	struct og_backend *b;
+
+	if (og_cuda_forward_create(&b, &opts, 0, og_log_write, NULL, err, sizeof(err)) < 0) {
+		fprintf(stderr, "cuda_check: %s\n", err);
+		exit(1);
+	}
+	return b;
+}
+
+/* Sequence `slot` has pages slot * per_slot …, scattered. */
+struct run {
+	const struct og_model *m;
+	struct og_backend *b;
+	uint32_t *tables;
+	uint32_t per_slot, nb_slots;
+};
+
+static struct run begin(const struct og_gw_model *opts, uint32_t nb_slots)
+{
+	struct run r = {.m = load(opts), .nb_slots = nb_slots};
+	uint32_t nb_pages;
+
+	r.per_slot = LONG / OG_KV_PAGE_TOKENS;
+	nb_pages = r.per_slot * nb_slots;
+	r.tables = malloc(nb_pages * sizeof(*r.tables));
+	while (nb_pages % 7 == 0)
+		nb_pages++;
+	r.b = start(r.m, nb_pages);
+	for (uint32_t i = 0; i < r.per_slot * nb_slots; i++)
+		r.tables[i] = i * 7 % nb_pages;
+	return r;
+}
+
+static void end(struct run *r)
+{
+	r->b->ops->destroy(r->b);
+	og_model_close((struct og_model *)r->m);
+	free(r->tables);
+}
+
+static float *forward(const struct run *r, const struct og_row *rows, uint32_t n)
+{
+	float *logits = calloc((size_t)n * r->m->hp.vocab, sizeof(float));
+	struct og_batch batch = {rows, n, r->tables, r->per_slot, logits};
+	int ret = r->b->ops->forward(r->b, &batch);
+
+	if (ret < 0) {
+		expect(false, "forward of %u rows: %s", n, strerror(-ret));
+		exit(1);
+	}
+	return logits;
+}
+
+static float *forward_prompt(const struct run *r, uint32_t slot, uint32_t n)
+{
+	struct og_row rows[ROWS_MAX];
+
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct og_row){tokens[i], i, slot, true};
+	return forward(r, rows, n);
+}
+
+/* The model `opts` computes the first n tokens as the reference does. */
+static void check_model(const struct og_gw_model *opts, uint32_t n, const char *what)
+{
+	struct run r = begin(opts, 2);
+	size_t count = (size_t)n * r.m->hp.vocab;
+	float *want = malloc(count * sizeof(float)), *got = forward_prompt(&r, 1, n);
+	double error = og_ref_forward(r.m, tokens, n, want) == 0 ? relative_error(got, want, count)
+								 : INFINITY;
+
+	expect(error < 3e-2, "model, %s, %s, %u tokens: relative error %.2g of 3e-2", what,
+		og_dtype_name(opts->type), n, error);
+	free(want);
+	free(got);
+	end(&r);
+}
+
+static struct og_gw_model shape(uint32_t heads, uint32_t kv_heads, uint32_t head_dim)
+{
+	struct og_gw_model m = og_gw_small();
+
+	m.type = OG_BF16;
+	m.context = LONG;
+	m.width = 128;
+	m.heads = heads;
+	m.kv_heads = kv_heads;
+	m.head_dim = head_dim;
+	m.ff = 160;
+	return m;
+}
+
+static void check_models(void)
+{
+	static const uint32_t heads[][3] = {{4, 2, 16}, {4, 4, 32}, {8, 2, 64}, {3, 1, 22},
+		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}};
+	struct og_gw_model m;
+	char what[64];
+
+	for (int type = OG_F32; type <= OG_BF16; type++) {
+		m = og_gw_small();
+		m.type = (enum og_dtype)type;
+		m.width = 96;
+		m.tied = type % 2;
+		check_model(&m, 40, "small");
+	}
+	for (size_t i = 0; i < OG_ARRAY_LEN(heads); i++) {
+		m = shape(heads[i][0], heads[i][1], heads[i][2]);
+		snprintf(what, sizeof(what), "heads %u/%u of %u", m.heads, m.kv_heads, m.head_dim);
+		check_model(&m, 70, what);
+	}
+	m = shape(4, 2, 64);
+	m.layers = 1;
+	check_model(&m, LONG, "long");
+	m = shape(3, 1, 22);
+	m.width = 70;
+	m.ff = 101;
+	check_model(&m, 40, "odd");
+	m = og_gw_small();
+	m.type = OG_BF16;
+	m.rope_factors = true;
+	check_model(&m, 40, "rope factors");
+	m.arch = "qwen2";
+	m.biases = true;
+	check_model(&m, 40, "biases, halves");
+}
+
+/* ---- The same bits, whatever else happens. ---- */
+
+static void expect_same(const float *got, const float *want, size_t n, const char *what)
+{
+	expect(same_bits(got, want, n * sizeof(float)), "the same bits: %s", what);
+}
+
+static void check_pieces(const struct run *r, const float *want)
+{
+	static const uint32_t pieces[] = {1, 3, 8, 16, 33, 64, 65, 128, 300};
+	size_t vocab = r->m->hp.vocab;
+	char what[64];
+
+	for (size_t k = 0; k < OG_ARRAY_LEN(pieces); k++) {
+		float *all = malloc(LONG * vocab * sizeof(float));
+
+		for (uint32_t at = 0; at < LONG; at += pieces[k]) {
+			uint32_t n = OG_MIN(pieces[k], LONG - at);
+			struct og_row rows[ROWS_MAX];
+			float *got;
+
+			for (uint32_t i = 0; i < n; i++)
+				rows[i] = (struct og_row){tokens[at + i], at + i, k % 2, true};
+			got = forward(r, rows, n);
+			memcpy(all + at * vocab, got, n * vocab * sizeof(float));
+			free(got);
+		}
+		snprintf(what, sizeof(what), "a prompt in pieces of %u", pieces[k]);
+		expect_same(all, want, LONG * vocab, what);
+		free(all);
+	}
+}
+
+static void check_tuned(const struct run *r, const float *want, uint32_t n)
+{
+	static const char *const attention[] = {"by shape", "serial", "split"};
+	char what[64];
+
+	for (int how = OG_CUDA_MATMUL_AUTO; how <= OG_CUDA_MATMUL_TILED_128; how++)
+		for (int a = 0; a < 3; a++) {
+			struct og_cuda_tuning t = {
+				.matmul = (enum og_cuda_matmul)how, .attention = a};
+			float *got;
+
+			og_cuda_forward_tune(r->b, &t);
+			got = forward_prompt(r, 2, n);
+			snprintf(what, sizeof(what), "%u rows, matmul %d, attention %s", n, how,
+				attention[a]);
+			expect_same(got, want, (size_t)n * r->m->hp.vocab, what);
+			free(got);
+		}
+	og_cuda_forward_tune(r->b, &(struct og_cuda_tuning){0});
+}
+
+/* Many sequences decode together, each at a position of its own; each as when it was alone. */
+static void check_company(const struct run *r, const float *want)
+{
+	size_t vocab = r->m->hp.vocab;
+	struct og_row rows[SLOTS];
+	bool ok = true;
+	float *got;
+
+	for (uint32_t s = 0; s < SLOTS; s++)
+		free(forward_prompt(r, s, 1 + s * 7));
+	for (uint32_t s = 0; s < SLOTS; s++)
+		rows[s] = (struct og_row){tokens[1 + s * 7], 1 + s * 7, SLOTS - 1 - s, true};
+	for (uint32_t s = 0; s < SLOTS; s++)
+		rows[s].slot = s;
+	got = forward(r, rows, SLOTS);
+	for (uint32_t s = 0; s < SLOTS; s++)
+		ok &= same_bits(got + s * vocab, want + (1 + s * 7) * vocab, vocab * sizeof(float));
+	expect(ok, "the same bits: %d sequences decode together", SLOTS);
+	free(got);
+}
+
+/* All pages of a slot through host memory to those of another; the old ones are spoilt. */
+static void check_preemption(const struct run *r, const float *want)
+{
+	uint64_t bytes = og_kv_page_bytes(&r->m->hp);
+	uint32_t *a = r->tables, *b = r->tables + 5 * r->per_slot;
+	size_t vocab = r->m->hp.vocab;
+	struct og_row last = {tokens[LONG - 1], LONG - 1, 5, true};
+	void *host = malloc(bytes);
+	int ret = 0;
+	float *got;
+
+	free(forward_prompt(r, 0, LONG));
+	for (uint32_t i = 0; i < r->per_slot && ret == 0; i++) {
+		ret = r->b->ops->save_page(r->b, a[i], host);
+		if (ret == 0)
+			ret = r->b->ops->load_page(r->b, b[i], host);
+		memset(host, 0xff, bytes);
+		if (ret == 0)
+			ret = r->b->ops->load_page(r->b, a[i], host);
+	}
+	got = forward(r, &last, 1);
+	expect(ret == 0 && same_bits(got, want + (LONG - 1) * vocab, vocab * sizeof(float)),
+		"the same bits: after swapping out and in");
+	free(got);
+	free(host);
+}
+
+static void check_invariance(uint32_t heads, uint32_t kv_heads, uint32_t head_dim)
+{
+	struct og_gw_model opts = shape(heads, kv_heads, head_dim);
+	struct run r = begin(&opts, SLOTS);
+	float *want = forward_prompt(&r, 3, LONG);
+
+	printf("-- heads %u/%u of %u\n", heads, kv_heads, head_dim);
+	check_pieces(&r, want);
+	check_tuned(&r, want, LONG);
+	check_tuned(&r, want, 50);
+	check_company(&r, want);
+	check_preemption(&r, want);
+	free(want);
+	end(&r);
+}
+
+/* ---- What must be refused. ---- */
+
+static void check_hostile(void)
+{
+	struct og_gw_model opts = shape(4, 2, 64);
+	struct run r = begin(&opts, 2);
+	struct og_backend_opts huge = {.model = r.m, .nb_pages = UINT32_MAX, .rows_max = 16};
+	struct og_row row = {tokens[0], 0, 0, true};
+	struct og_batch batch = {&row, 1, r.tables, r.per_slot, NULL};
+	uint32_t wrong_page = 1u << 30;
+	struct og_backend *b;
+	float *before, *after;
+	int ret;
+
+	batch.logits = calloc(r.m->hp.vocab, sizeof(float));
+	before = forward_prompt(&r, 0, 20);
+	ret = og_cuda_forward_create(&b, &huge, 0, og_log_write, NULL, err, sizeof(err));
+	expect(ret == -ENOMEM && err[0], "a cache larger than the device: %s", err);
+	row.token = r.m->hp.vocab;
+	expect(r.b->ops->forward(r.b, &batch) == -ERANGE, "a token beyond the vocabulary");
+	row.token = 0;
+	batch.tables = &wrong_page;
+	expect(r.b->ops->forward(r.b, &batch) == -ERANGE, "a page that does not exist");
+	batch.tables = r.tables;
+	row.pos = LONG * 2;
+	expect(r.b->ops->forward(r.b, &batch) == -E2BIG, "a position beyond the table");
+	after = forward_prompt(&r, 1, 20);
+	expect(!r.b->is_lost && same_bits(before, after, 20ull * r.m->hp.vocab * sizeof(float)),
+		"after all that the device computes as before");
+	free(batch.logits);
+	free(before);
+	free(after);
+	end(&r);
+}
+
+int main(int argc, char **argv)
+{
+	int ret = og_cuda_device_open(&dev, 0, og_log_write, err, sizeof(err));
+
+	if (ret == -ENODEV) {
+		printf("skipped: %s\n", err);
+		return 77;
+	}
+	if (ret < 0) {
+		printf("FAIL: %s\n", err);
+		return 1;
+	}
+	printf("device: %s, %d processors, compute capability %d.%d\n", dev.name, dev.nb_processors,
+		dev.compute_capability / 10, dev.compute_capability % 10);
+	for (int type = OG_F32; type <= OG_BF16; type++)
+		check_conversion((enum og_dtype)type);
+	check_products();
+	check_models();
+	check_invariance(4, 2, 64);
+	check_invariance(8, 2, 128);
+	check_invariance(3, 1, 22);
+	check_hostile();
+	og_cuda_device_close(&dev);
+	printf("%u passed, %u failed\n", nb_passed, nb_failed);
+	return nb_failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,22 @@
+/*
+ * libcuda.h: the knobs of the driver that only plays one (libcuda.c). A test finds them with
+ * dlsym("fake_cuda").
+ *
+ * Threads: one.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+struct fake_cuda {
+	uint64_t nb_calls; /* so far */
+	uint64_t fail_at;  /* number of the call that fails; 0: none */
+	int result;        /* what it returns */
+	bool sticky;       /* and all after it */
+	bool no_device;
+	bool hangs;            /* work never ends */
+	uint64_t memory_bytes; /* of the device */
+	int64_t nb_live;       /* allocations, streams, events… not freed */
+};
+
+struct fake_cuda *fake_cuda(void);
