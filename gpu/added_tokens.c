@@ -5,16 +5,15 @@
 
 static int compare(const void *a, const void *b, void *ctx)
 {
-	const struct og_tokenizer *t = ctx;
-	uint32_t i = *(const uint32_t *)a, j = *(const uint32_t *)b;
-	uint32_t x = t->tokens[i].len_bytes, y = t->tokens[j].len_bytes;
-	int order = memcmp(og_token_data(t, i), og_token_data(t, j), OG_MIN(x, y));
+	const struct og_added_token *x = a, *y = b;
+	const char *pool = ctx;
+	int order = memcmp(pool + x->at, pool + y->at, OG_MIN(x->len, y->len));
 
 	if (order != 0)
 		return order;
-	if (x != y)
-		return x < y ? -1 : 1;
-	return i < j ? -1 : 1;
+	if (x->len != y->len)
+		return x->len < y->len ? -1 : 1;
+	return x->id < y->id ? -1 : 1;
 }
 
 static bool belongs(const struct og_token *k, bool normalized)
@@ -27,43 +26,70 @@ static bool belongs(const struct og_token *k, bool normalized)
 	return k->type == OG_TOKEN_USER_DEFINED && !(k->flags & OG_TOKEN_NORMALIZED) == !normalized;
 }
 
-int og_added_init(struct og_added_tokens *a, const struct og_tokenizer *t, bool normalized)
+/* What is looked for: the token as it is written, or that normalized. Empty: nothing is. */
+static int add_item(struct og_added_tokens *a, struct og_tokenizer *t, uint32_t id, bool normalized)
+{
+	struct og_added_token item = {id, t->tokens[id].at, t->tokens[id].len_bytes};
+	struct og_buf text = {0}, spare = {0};
+	int ret = 0;
+
+	if (normalized && t->normalizer.nb_steps > 0) {
+		ret = og_normalize(&t->normalizer, (struct og_text){og_token_data(t, id), item.len},
+			&text, &spare);
+		item.at = (uint32_t)t->pool.len;
+		item.len = (uint32_t)text.len;
+		if (ret == 0)
+			ret = og_buf_append(&t->pool, text.data, text.len);
+		if (t->pool.len > UINT32_MAX / 2)
+			ret = -ENOMEM;
+		free(text.data);
+		free(spare.data);
+	}
+	if (ret == 0 && item.len > 0)
+		a->items[a->count++] = item;
+	return ret;
+}
+
+int og_added_init(struct og_added_tokens *a, struct og_tokenizer *t, bool normalized)
 {
 	uint32_t n = 0, b = 0;
 
 	for (uint32_t i = 0; i < t->nb_tokens; i++)
 		n += belongs(&t->tokens[i], normalized);
-	free(a->ids);
-	a->count = n;
-	a->ids = malloc((n + 1) * sizeof(*a->ids));
-	if (!a->ids)
+	free(a->items);
+	a->count = 0;
+	a->items = malloc((n + 1) * sizeof(*a->items));
+	if (!a->items)
 		return -ENOMEM;
-	n = 0;
-	for (uint32_t i = 0; i < t->nb_tokens; i++)
-		if (belongs(&t->tokens[i], normalized))
-			a->ids[n++] = i;
-	qsort_r(a->ids, n, sizeof(*a->ids), compare, (void *)(uintptr_t)t);
-	for (uint32_t i = 0; i < n; i++)
-		while (b <= (uint8_t)og_token_data(t, a->ids[i])[0])
+	for (uint32_t i = 0; i < t->nb_tokens; i++) {
+		int ret = belongs(&t->tokens[i], normalized) ? add_item(a, t, i, normalized) : 0;
+
+		if (ret < 0)
+			return ret;
+	}
+	qsort_r(a->items, a->count, sizeof(*a->items), compare, t->pool.data);
+	for (uint32_t i = 0; i < a->count; i++)
+		while (b <= (uint8_t)t->pool.data[a->items[i].at])
 			a->start[b++] = i;
 	while (b <= 256)
-		a->start[b++] = n;
+		a->start[b++] = a->count;
 	return 0;
 }
 
 void og_added_fini(struct og_added_tokens *a)
 {
-	free(a->ids);
+	free(a->items);
 }
 
-/* The first of the ids [low, high), which agree up to `depth`, whose byte there is at least `byte`. */
+/* The first of the items [low, high), which agree up to `depth`, whose byte there is at least `byte`. */
 static uint32_t lower_bound(const struct og_added_tokens *a, const struct og_tokenizer *t,
 	uint32_t low, uint32_t high, uint32_t depth, unsigned byte)
 {
 	while (low < high) {
-		uint32_t middle = low + (high - low) / 2, id = a->ids[middle];
+		uint32_t middle = low + (high - low) / 2;
+		const struct og_added_token *item = &a->items[middle];
 
-		if (t->tokens[id].len_bytes <= depth || (uint8_t)og_token_data(t, id)[depth] < byte)
+		if (item->len <= depth || (uint8_t)t->pool.data[item->at + depth] < byte)
 			low = middle + 1;
 		else
 			high = middle;
@@ -87,20 +113,22 @@ static bool is_foreign(const struct og_added_scope *scope, uint32_t start, uint3
 }
 
 /* The longest token that starts at `at` and is allowed there. */
-static uint32_t longest_at(const struct og_added_tokens *a, const struct og_tokenizer *t,
-	struct og_text text, uint32_t at, const struct og_added_scope *scope)
+static const struct og_added_token *longest_at(const struct og_added_tokens *a,
+	const struct og_tokenizer *t, struct og_text text, uint32_t at,
+	const struct og_added_scope *scope)
 {
 	uint8_t first = (uint8_t)text.data[at];
-	uint32_t low = a->start[first], high = a->start[first + 1], found = OG_NO_TOKEN;
+	uint32_t low = a->start[first], high = a->start[first + 1];
+	const struct og_added_token *found = NULL;
 
 	for (uint32_t depth = 1; low < high; depth++) {
-		uint32_t id = a->ids[low];
+		const struct og_added_token *item = &a->items[low];
 		unsigned byte;
 
-		if (t->tokens[id].len_bytes == depth &&
-			(t->tokens[id].type != OG_TOKEN_CONTROL ||
+		if (item->len == depth &&
+			(t->tokens[item->id].type != OG_TOKEN_CONTROL ||
 				(scope->control && !is_foreign(scope, at, at + depth))))
-			found = id;
+			found = item;
 		if (at + depth == text.len_bytes)
 			break;
 		byte = (uint8_t)text.data[at + depth];
@@ -160,15 +188,14 @@ struct og_added_match og_added_find(const struct og_added_tokens *a, const struc
 	struct og_text text, uint32_t from, const struct og_added_scope *scope)
 {
 	for (uint32_t at = from; at < text.len_bytes && a->count > 0;) {
+		const struct og_added_token *item = longest_at(a, t, text, at, scope);
 		struct og_added_match m;
 
-		m.id = longest_at(a, t, text, at, scope);
-		if (m.id == OG_NO_TOKEN) {
+		if (!item) {
 			at++;
 			continue;
 		}
-		m.start = at;
-		m.end = at + t->tokens[m.id].len_bytes;
+		m = (struct og_added_match){item->id, at, at + item->len};
 		if (!(t->tokens[m.id].flags & OG_TOKEN_SINGLE_WORD) ||
 			stands_alone(text, m.start, m.end)) {
 			strip(&t->tokens[m.id], text, from, &m);

@@ -383,7 +383,7 @@ uint32_t og_tokenizer_find_control(const struct og_tokenizer *t, const char *tex
 	size_t len = strlen(text);
 
 	for (uint32_t i = 0; i < t->raw.count; i++) {
-		uint32_t id = t->raw.ids[i];
+		uint32_t id = t->raw.items[i].id;
 
 		if (t->tokens[id].type == OG_TOKEN_CONTROL && token_is(t, id, text, len))
 			return id;

@@ -3,7 +3,7 @@
  *
  * Added tokens (control tokens among them) are found in the text first; what lies between them is
  * normalized and cut into pieces, and inside each piece the pair of tokens that ranks first is joined
- * until none is left. Ranks are a list of merges, or, in GGUF files of SentencePiece models, the
+ * until none is left; no merge makes a control token. Ranks are a list of merges, or, in GGUF files of SentencePiece models, the
  * scores of tokens. Tokens are bytes, not characters: text_out.h makes text of them.
  *
  * Any bytes are text: those that are not UTF-8 pass normalizing and cutting untouched and become byte

@@ -550,23 +550,10 @@ static void free_document(struct document *d)
 	free(d->text.data);
 }
 
-/* generation_config.json: "eos_token_id", one or several. */
-static void mark_ends(struct og_tokenizer *t, const struct og_json *j)
-{
-	uint32_t node = og_json_get(j, OG_JSON_ROOT, "eos_token_id");
-	uint64_t id;
-
-	if (og_json_u64(j, node, &id) == 0 && id < OG_NO_TOKEN)
-		og_tokenizer_mark_end(t, (uint32_t)id);
-	for (uint32_t i = og_json_first(j, node); i; i = og_json_next(j, i))
-		if (og_json_u64(j, i, &id) == 0 && id < OG_NO_TOKEN)
-			og_tokenizer_mark_end(t, (uint32_t)id);
-}
-
 int og_tokenizer_open(struct og_tokenizer **out, const char *folder, char *err, size_t err_bytes)
 {
-	struct document *d = calloc(3, sizeof(*d));
-	struct document *main = &d[0], *config = &d[1], *generation = &d[2];
+	struct document *d = calloc(2, sizeof(*d));
+	struct document *main = &d[0], *config = &d[1];
 	bool has_config;
 	int ret;
 
@@ -586,11 +573,6 @@ int og_tokenizer_open(struct og_tokenizer **out, const char *folder, char *err, 
 		out, main->path, &main->json, has_config ? &config->json : NULL, err, err_bytes);
 	if (has_config)
 		free_document(config);
-	if (ret == 0 && read_document(generation, folder, "generation_config.json",
-				CONFIG_MAX_BYTES, err, err_bytes) == 0) {
-		mark_ends(*out, &generation->json);
-		free_document(generation);
-	}
 free_main:
 	free_document(main);
 free_d:

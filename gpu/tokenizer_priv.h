@@ -45,11 +45,16 @@ struct og_merge {
 	uint32_t joined; /* OG_NO_TOKEN: empty place */
 };
 
+struct og_added_token {
+	uint32_t id;
+	uint32_t at, len; /* in pool: what is looked for */
+};
+
 /* Tokens that are found in a text as they are written, sorted by their bytes. */
 struct og_added_tokens {
-	uint32_t *ids;
+	struct og_added_token *items;
 	uint32_t count;
-	uint32_t start[256 + 1]; /* where each first byte begins in ids */
+	uint32_t start[256 + 1]; /* where each first byte begins in items */
 };
 
 struct og_tokenizer {
@@ -115,8 +120,8 @@ static inline const char *og_token_data(const struct og_tokenizer *t, uint32_t i
 
 /* ---- added_tokens.c ---- */
 
-int og_added_init(
-	struct og_added_tokens *a, const struct og_tokenizer *t, bool normalized) OG_MUST_CHECK;
+/* Those that are looked for in the text itself, or `normalized`, whose own text then is so too. */
+int og_added_init(struct og_added_tokens *a, struct og_tokenizer *t, bool normalized) OG_MUST_CHECK;
 void og_added_fini(struct og_added_tokens *a);
 
 struct og_added_match {

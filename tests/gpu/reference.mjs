@@ -32,7 +32,7 @@ export function unpackLlamaCpp() {
 
 /* text_cli with that model; ask(request) resolves to its reply, in order. */
 export function startText(model = "") {
-	const program = process.env.OG_TEXT_CLI ?? path.join(root, "build/tests/gpu/text_cli");
+	const program = process.env.OG_TEXT_CLI ?? path.resolve(root, process.env.OG_BUILD ?? "build", "tests/gpu/text_cli");
 	const child = spawn(program, [model], { stdio: ["pipe", "pipe", "inherit"] });
 	const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
 	return {

@@ -51,7 +51,7 @@ static json_t *error_object(const char *why)
 
 static json_t *encode(struct cli *c, json_t *request, const char *text, size_t len)
 {
-	struct og_tokens out = {.cap = (uint32_t)len + 16};
+	struct og_tokens out = {.cap = 18 * (uint32_t)len + 16} /* NFKC */;
 	unsigned flags = 0;
 	json_t *ids;
 
