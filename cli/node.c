@@ -90,8 +90,14 @@ static int first_cpu(const char *cpus)
 	if (og_cpus_parse(&set, cpus) < 0)
 		return -1;
 	for (int i = 0; i < CPU_SETSIZE; i++) {
-		if (CPU_ISSET(i, &set))
-			return i;
+		if (!CPU_ISSET(i, &set))
+			continue;
+		if (CPU_COUNT(&set) > 1)
+			OG_LOG(node, WARN,
+				"cores.net = %s: one polling core is all there is yet; it is core "
+				"%d",
+				cpus, i);
+		return i;
 	}
 	return -1;
 }
