@@ -12,7 +12,8 @@ build_packages=(
   libdpdk-dev libsodium-dev liburing-dev libmicrohttpd-dev libjansson-dev
   libinih-dev libpcre2-dev libutf8proc-dev libcurl4-openssl-dev libsystemd-dev
 )
-# clang and its runtime for the fuzz targets; dpdk-dev brings testpmd, a reference of og-bench; nodejs and npm for the peers og-node is tested against.
+# clang and its runtime for the fuzz targets; dpdk-dev brings testpmd, a reference of og-bench; nodejs
+# and npm for the peers og-node is tested against.
 test_packages=(
   libcriterion-dev clang-14 clang-format-14 libclang-rt-14-dev
   python3 python3-jinja2 iproute2 ethtool iputils-ping codespell dpdk-dev
