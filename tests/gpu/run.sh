@@ -26,7 +26,8 @@ programs="cuda_check cuda_bench cuda_logits"
 section() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
-cuda=$(dirname "$(dirname "$nvcc")")
+# The nvcc found may be a script that calls another, so it is asked where its toolkit lies.
+cuda=$("$nvcc" --dryrun gpu/cuda/kernels.cu 2>&1 | sed -n 's/^#\$ *TOP=//p' || true)
 
 # The kernels as meson builds them: warnings, spills and local memory are errors.
 build_kernels() {
