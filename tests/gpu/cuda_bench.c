@@ -285,6 +285,10 @@ int main(int argc, char **argv)
 	ret = og_cuda_forward_create(&b.b, &opts, 0, og_log_write, &tuning, err, sizeof(err));
 	if (ret == -ENODEV) {
 		printf("skipped: %s\n", err);
+		free(model.layers);
+		free(b.tables);
+		free(b.rows);
+		free(b.logits);
 		return 77;
 	}
 	if (ret < 0) {
