@@ -6,7 +6,7 @@
  * follow each other without end; with OG_POLL_ADAPTIVE an idle core sleeps until a datagram, a
  * command, a job or its own deadline wakes it.
  *
- * Units:   ns of CLOCK_MONOTONIC, bytes.
+ * Units:   ns of CLOCK_BOOTTIME, bytes.
  * Threads: og_lcore_run() is the core's thread; create, stop and destroy belong to the main thread.
  *          Counters are written by the core and may be read by any thread.
  * Memory:  everything at create; datagrams come from the port's packet pool.
