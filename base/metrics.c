@@ -19,8 +19,27 @@ void og_hist_observe_us(struct og_hist *h, uint64_t us)
 
 void og_metrics_register(const struct og_metric *m)
 {
+	uint32_t at = nb_metrics;
+
 	OG_ASSERT(nb_metrics < OG_METRICS_MAX);
-	table[nb_metrics++] = *m;
+	/* The format wants the samples of one name in one group. */
+	for (uint32_t i = 0; i < nb_metrics; i++)
+		if (strcmp(table[i].name, m->name) == 0)
+			at = i + 1;
+	memmove(&table[at + 1], &table[at], (nb_metrics - at) * sizeof(table[0]));
+	table[at] = *m;
+	nb_metrics++;
+}
+
+void og_metrics_label(char *out, size_t size, const char *name, const char *text)
+{
+	size_t k = (size_t)snprintf(out, size, "%s=\"", name);
+
+	OG_ASSERT(k + 2 <= size);
+	for (; *text && k + 2 < size; text++)
+		out[k++] = *text == '"' || *text == '\\' || *text == '\n' ? '_' : *text;
+	out[k++] = '"';
+	out[k] = '\0';
 }
 
 static void render_hist(FILE *out, const struct og_metric *m)

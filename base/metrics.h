@@ -42,6 +42,8 @@ struct og_metric {
 	const void *value; /* uint64_t *, or struct og_hist * */
 };
 
-/* Metrics of one name must be registered one after the other. Aborts when the table is full. */
+/* Aborts when the table is full. */
 void og_metrics_register(const struct og_metric *m);
+/* Text as the value of a label may hold it, in quotes after `name=`. Cut to `size`. */
+void og_metrics_label(char *out, size_t size, const char *name, const char *text);
 void og_metrics_render(FILE *out);

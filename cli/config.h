@@ -82,8 +82,8 @@ struct og_config {
 	uint64_t max_body, max_connections, max_connections_per_address, rate_per_s, rate_burst;
 	struct og_config_list allow_hosts;
 	/* [limits] */
-	uint64_t peers_max, frame_memory, asks_max, peer_running, peer_queued, deadline_ms;
-	uint64_t stop_timeout_ms;
+	uint64_t peers_max, peers_per_key, peers_per_net, frame_memory, asks_max, peer_running;
+	uint64_t peer_queued, deadline_ms, stop_timeout_ms;
 	/* [log] and [metrics] */
 	char log_level[8], log_format[8];
 	bool metrics;

@@ -105,6 +105,10 @@ const struct og_config_key og_config_keys[] = {
 
 	{"limits", "peers", OG_CONFIG_UINT, AT(peers_max), "1024", 1, 65536, NULL,
 		"connections to members"},
+	{"limits", "peers_per_key", OG_CONFIG_UINT, AT(peers_per_key), "4", 1, 65536, NULL,
+		"connections of one key, those not yet open included"},
+	{"limits", "peers_per_net", OG_CONFIG_UINT, AT(peers_per_net), "64", 1, 65536, NULL,
+		"incoming connections of one public /24"},
 	{"limits", "frame_memory", OG_CONFIG_SIZE, AT(frame_memory), "256MiB", MIB, 64 * GIB, NULL,
 		"for unfinished frames of all members"},
 	{"limits", "asks", OG_CONFIG_UINT, AT(asks_max), "1024", 1, 65536, NULL,

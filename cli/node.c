@@ -166,6 +166,8 @@ static int create_core(struct og_node *n)
 		.ephemeral = tristate(cfg->ephemeral),
 		.firewalled = tristate(cfg->firewalled),
 		.peers_max = (uint32_t)cfg->peers_max,
+		.peers_per_key_max = (uint32_t)cfg->peers_per_key,
+		.peers_per_net_max = (uint32_t)cfg->peers_per_net,
 		.frame_budget_bytes = cfg->frame_memory,
 	};
 	struct timespec ts;

@@ -82,14 +82,10 @@ static void register_metrics(const struct og_engine *e, const char *model)
 	};
 	static char labels[OG_ROUTER_MODELS_MAX][OG_MODEL_NAME_BYTES + 16];
 	static uint32_t used;
-	size_t k = 0;
 
 	if (used == OG_ROUTER_MODELS_MAX)
 		return;
-	k = (size_t)snprintf(labels[used], sizeof(labels[used]), "model=\"");
-	for (const char *p = model; *p && k + 3 < sizeof(labels[used]); p++)
-		labels[used][k++] = *p == '"' || *p == '\\' || *p == '\n' ? '_' : *p;
-	labels[used][k] = '"';
+	og_metrics_label(labels[used], sizeof(labels[used]), "model", model);
 	for (size_t i = 0; i < OG_ARRAY_LEN(metrics); i++) {
 		struct og_metric m = metrics[i];
 

@@ -518,6 +518,8 @@ int og_cluster_core_create(
 	po = (struct og_peers_opts){
 		.own_key = c->keys.public_key,
 		.nb_conns = nb_conns,
+		.per_key_max = opts->peers_per_key_max,
+		.per_net_max = opts->peers_per_net_max,
 		.frame_budget_bytes =
 			opts->frame_budget_bytes ? opts->frame_budget_bytes : frame_budget_default,
 		.tx = opts->env.tx,

@@ -86,7 +86,9 @@ struct og_cluster_core_opts {
 	struct og_addr public_addr; /* port 0: to be learned */
 	enum og_core_tristate ephemeral;
 	enum og_core_tristate firewalled;
-	uint32_t peers_max;          /* connections in all; 0: 1024 */
+	uint32_t peers_max;         /* connections in all; 0: 1024 */
+	uint32_t peers_per_key_max; /* as in struct og_peers_opts */
+	uint32_t peers_per_net_max;
 	uint64_t frame_budget_bytes; /* 0: 256 MiB */
 	uint32_t packets;            /* packet buffers of all streams; 0: by peers_max */
 	uint32_t dht_records;        /* kept for others; 0: the store's default */

@@ -70,6 +70,7 @@ static void ask_close(struct og_router *r, struct og_ask_entry *e, const struct 
 	a.face = e->ask->face;
 	a.attempts = e->attempts;
 	a.waited_ns = took_ns;
+	og_router_count_end(r, e->ask, e->route, a.type == OG_ANSWER_DONE);
 	og_infer_request_free(e->ask->req);
 	free(e->ask);
 	free(e->text);
@@ -79,7 +80,6 @@ static void ask_close(struct og_router *r, struct og_ask_entry *e, const struct 
 	e->gen++;
 	r->nb_asks--;
 	og_hist_observe_us(&r->stats.ask_time, took_ns / OG_NS_PER_US);
-	og_count(a.type == OG_ANSWER_DONE ? &r->stats.asks_done : &r->stats.asks_failed);
 	r->opts.env.answer(r->opts.env.ctx, &a);
 }
 
@@ -114,6 +114,10 @@ static void deliver(struct og_router *r, struct og_ask_entry *e, const char *tex
 		return;
 	if (e->delivered_bytes == 0)
 		og_hist_observe_us(&r->stats.first_text, (r->now_ns - e->asked_at) / OG_NS_PER_US);
+	else
+		og_hist_observe_us(
+			&r->stats.next_text, (r->now_ns - e->delivered_at) / OG_NS_PER_US);
+	e->delivered_at = r->now_ns;
 	e->delivered_bytes += n;
 	r->opts.env.answer(r->opts.env.ctx, &a);
 }
@@ -204,6 +208,7 @@ static bool try_local(struct og_router *r, struct og_ask_entry *e)
 		return false;
 	}
 	e->state = OG_ASK_LOCAL;
+	e->route = OG_ROUTE_LOCAL;
 	e->engine = model->engine;
 	og_count(&r->stats.asks_local);
 	og_router_load_changed(r);
@@ -248,6 +253,7 @@ static void ask_remote(struct og_router *r, struct og_ask_entry *e, struct og_me
 		return;
 	}
 	e->state = OG_ASK_REMOTE;
+	e->route = OG_ROUTE_REMOTE;
 	e->member = m;
 	e->next_seq = 0;
 	e->attempts++;
@@ -360,9 +366,9 @@ static void refuse(struct og_router *r, struct og_ask *ask, int error, const cha
 		.node_name = "",
 		.node_key = ""};
 
+	og_router_count_end(r, ask, OG_ROUTE_NONE, false);
 	og_infer_request_free(ask->req);
 	free(ask);
-	og_count(&r->stats.asks_failed);
 	r->opts.env.answer(r->opts.env.ctx, &a);
 }
 

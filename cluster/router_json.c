@@ -1,7 +1,6 @@
 /*
- * What the router knows, for people: the JSON of `opengateway --json` and its metrics.
+ * What the router knows, for people: the JSON of `opengateway --json`.
  */
-#include "base/metrics.h"
 #include "cluster/router_priv.h"
 
 #include <string.h>
@@ -164,43 +163,4 @@ json_t *og_router_gauge_json(struct og_router *r, uint64_t now_ns)
 	}
 	return json_pack("{s:s, s:i, s:i, s:o}", "name", r->node_name, "asks", (int)r->nb_asks,
 		"serving", (int)r->nb_serves, "members", members);
-}
-
-void og_router_metrics_register(struct og_router *r)
-{
-	const struct og_router_stats *s = &r->stats;
-	const struct og_metric metrics[] = {
-		{"og_router_members", NULL, "Connected members.", OG_METRIC_GAUGE, &s->members},
-		{"og_router_requests_total", "outcome=\"done\"", "Requests of clients that ended.",
-			OG_METRIC_COUNTER, &s->asks_done},
-		{"og_router_requests_total", "outcome=\"failed\"",
-			"Requests of clients that ended.", OG_METRIC_COUNTER, &s->asks_failed},
-		{"og_router_attempts_total", "route=\"local\"", "Requests given to somebody.",
-			OG_METRIC_COUNTER, &s->asks_local},
-		{"og_router_attempts_total", "route=\"remote\"", "Requests given to somebody.",
-			OG_METRIC_COUNTER, &s->asks_remote},
-		{"og_router_retries_total", NULL, "Requests tried elsewhere after a failure.",
-			OG_METRIC_COUNTER, &s->asks_retried},
-		{"og_router_served_total", "outcome=\"done\"", "Requests of members that ended.",
-			OG_METRIC_COUNTER, &s->serves_done},
-		{"og_router_served_total", "outcome=\"failed\"", "Requests of members that ended.",
-			OG_METRIC_COUNTER, &s->serves_failed},
-		{"og_router_served_total", "outcome=\"refused\"", "Requests of members that ended.",
-			OG_METRIC_COUNTER, &s->serves_refused},
-		{"og_router_lines_total", NULL, "Lines from members.", OG_METRIC_COUNTER,
-			&s->lines},
-		{"og_router_lines_dropped_total", "reason=\"malformed\"", "Lines dropped.",
-			OG_METRIC_COUNTER, &s->lines_bad},
-		{"og_router_lines_dropped_total", "reason=\"too_long\"", "Lines dropped.",
-			OG_METRIC_COUNTER, &s->lines_long},
-		{"og_router_lines_dropped_total", "reason=\"unknown_request\"", "Lines dropped.",
-			OG_METRIC_COUNTER, &s->responses_unknown},
-		{"og_router_request_seconds", NULL, "From prompt to last answer.",
-			OG_METRIC_HISTOGRAM, &s->ask_time},
-		{"og_router_first_text_seconds", NULL, "From prompt to first text.",
-			OG_METRIC_HISTOGRAM, &s->first_text},
-	};
-
-	for (size_t i = 0; i < OG_ARRAY_LEN(metrics); i++)
-		og_metrics_register(&metrics[i]);
 }

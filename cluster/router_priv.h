@@ -37,15 +37,19 @@ struct og_member {
 	uint64_t credit_bytes;
 };
 
+/* Who worked on an ask last. */
+enum og_ask_route { OG_ROUTE_NONE, OG_ROUTE_LOCAL, OG_ROUTE_REMOTE, OG_ROUTES };
+
 enum og_ask_state { OG_ASK_FREE, OG_ASK_WAITING, OG_ASK_LOCAL, OG_ASK_REMOTE };
 
 /* A prompt from a face. */
 struct og_ask_entry {
 	struct og_ask *ask;
 	enum og_ask_state state;
+	enum og_ask_route route;
 	uint32_t gen;
 	char uuid[OG_UUID_BYTES];
-	uint64_t asked_at, deadline, hold_until;
+	uint64_t asked_at, deadline, hold_until, delivered_at;
 	uint32_t engine;
 	bool local_tried;
 	struct og_member *member; /* REMOTE */
@@ -104,7 +108,9 @@ struct og_router_stats {
 	uint64_t serves, serves_done, serves_failed, serves_refused;
 	uint64_t lines, lines_bad, lines_long, responses_unknown;
 	uint64_t members;
-	struct og_hist ask_time, first_text;
+	struct og_hist ask_time, first_text, next_text;
+	/* Asks that ended, by model (ours, then any other), route and outcome (failed, done). */
+	uint64_t ends[OG_ROUTER_MODELS_MAX + 1][OG_ROUTES][2];
 };
 
 struct og_router {
@@ -166,6 +172,10 @@ enum og_fit og_member_fit(
 /* Of two that fit, the one with less is asked. */
 uint32_t og_member_load(const struct og_member *m);
 json_t *og_json_hex(const uint8_t *p, size_t n); /* router_json.c */
+
+/* router_metrics.c */
+void og_router_count_end(
+	struct og_router *r, const struct og_ask *ask, enum og_ask_route route, bool done);
 
 /* request.c */
 void og_request_serve(struct og_router *r, struct og_member *m, const struct og_message *msg);

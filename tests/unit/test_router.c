@@ -1,6 +1,7 @@
 /*
  * Routers joined by hand: what one writes, the other reads. The engine is a function of the test.
  */
+#include "base/metrics.h"
 #include "cluster/core.h"
 #include "cluster/message.h"
 #include "cluster/router.h"
@@ -606,4 +607,44 @@ Test(router, ready_without_a_dht_only_for_the_first_node_or_with_a_member)
 	open_raw(n);
 	cr_assert(og_router_ready(n->r));
 	node_free(n);
+}
+
+static void expect_sample(const char *sample)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&text, &len);
+
+	og_metrics_render(f);
+	fclose(f);
+	cr_expect_not_null(strstr(text, sample), "%s", sample);
+	free(text);
+}
+
+Test(router, requests_are_counted_by_model_route_and_outcome)
+{
+	struct node *a = node_new("a", "demo"), *b = node_new("b", "demo");
+
+	og_router_metrics_register(a->r);
+	connect_nodes(a, b);
+	ask(a, "", true);
+	engine_says(a, 0, "one ", false);
+	a->now += 3 * MS;
+	engine_says(a, 0, "two", true);
+	ask(a, "nope", false);
+	a->infer_error = -EBUSY;
+	ask(a, "demo", false);
+	shuttle(a);
+	engine_says(b, 0, "4", true);
+	shuttle(a);
+	expect_sample(
+		"\nog_router_requests_total{model=\"demo\",route=\"local\",outcome=\"done\"} 1\n");
+	expect_sample(
+		"\nog_router_requests_total{model=\"demo\",route=\"remote\",outcome=\"done\"} 1\n");
+	expect_sample(
+		"\nog_router_requests_total{model=\"\",route=\"none\",outcome=\"failed\"} 1\n");
+	expect_sample("\nog_router_inter_text_seconds_bucket{le=\"0.002\"} 0\n");
+	expect_sample("\nog_router_inter_text_seconds_bucket{le=\"0.004\"} 1\n");
+	node_free(a);
+	node_free(b);
 }
