@@ -14,7 +14,6 @@
 
 enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, MTU_DEFAULT = 1500 };
 
-static const uint64_t tx_checksums = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint64_t rx_checksums = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 
 /* DPDK's number of the device that `devargs` name, probing it if EAL has not. */
@@ -71,9 +70,14 @@ static int configure(struct og_device *d, uint16_t mtu, struct rte_mempool *pool
 	d->device = info.device;
 	if (info.if_index != 0 && if_indextoname(info.if_index, d->if_name))
 		d->if_index = info.if_index;
-	d->tx_offload = (info.tx_offload_capa & tx_checksums) == tx_checksums;
-	if (d->tx_offload)
-		conf.txmode.offloads = tx_checksums;
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) {
+		d->tx_sums |= OG_INET_IP_SUM;
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+	}
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) {
+		d->tx_sums |= OG_INET_UDP_SUM;
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+	}
 	conf.rxmode.offloads = info.rx_offload_capa & rx_checksums;
 	ret = rte_eth_dev_configure(d->id, 1, 1, &conf);
 	if (ret < 0)
