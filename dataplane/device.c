@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "dataplane/eal.h"
+#include "dataplane/fanout.h"
 
 #include <errno.h>
 #include <rte_dev.h>
@@ -26,7 +27,9 @@ static int find(const char *devargs, uint16_t *id)
 		devargs += 4;
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(devargs, ","), devargs);
 	if (!og_eal_is_pci(devargs)) {
+		og_fanout_begin();
 		ret = rte_dev_probe(devargs);
+		og_fanout_end();
 		if (ret < 0) {
 			OG_LOG(port, ERR, "device %s: %s", name, rte_strerror(-ret));
 			return ret;
