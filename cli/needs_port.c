@@ -6,6 +6,7 @@
 #include "cli/machine.h"
 #include "cli/text.h"
 #include "dataplane/eal.h"
+#include "dataplane/xdp.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -118,8 +119,16 @@ static void af_xdp_port(const struct og_needs *n, const char *devargs)
 
 	og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_ADMIN | OG_NEEDS_NET_RAW | OG_NEEDS_BPF,
 		"XDP sockets");
+	if (n->cfg->shared && !og_xdp_built())
+		og_needs_lack(n, &n->cfg->shared,
+			"the XDP program in this build; install clang and libbpf-dev and build "
+			"again");
 	if (!interface_of(n, devargs, name))
 		return;
+	if (n->cfg->shared) { /* what comes by other queues is the kernel's, and so reaches us */
+		socket_port(n);
+		return;
+	}
 	if (devarg(devargs, "queue_count", text))
 		taken = (uint32_t)strtoul(text, NULL, 10);
 	queues = receive_queues(name);

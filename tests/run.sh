@@ -160,6 +160,7 @@ else
   OG_TEST_NAME='JavaScript nodes' step "net/conformance af_packet" \
     tests/net/conformance.sh af_packet swarm.test.mjs values.test.mjs
 fi
+PATH=$root/tests/conformance/node_modules/.bin:$PATH step "net/shared" tests/net/shared.sh
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
 
 section "main job, and the operator's commands with the installed programs"
