@@ -5,12 +5,14 @@
 #include "dataplane/fanout.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <rte_dev.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, MTU_DEFAULT = 1500 };
@@ -170,6 +172,15 @@ enum og_device_state og_device_look(const struct og_device *d)
 	if (rte_eth_link_get_nowait(d->id, &link) < 0)
 		return OG_DEVICE_UP;
 	return link.link_status == RTE_ETH_LINK_UP ? OG_DEVICE_UP : OG_DEVICE_DOWN;
+}
+
+bool og_device_may_open(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3] = {0};
+	const uint32_t needed = 1u << CAP_NET_RAW | 1u << CAP_NET_ADMIN;
+
+	return syscall(SYS_capget, &head, caps) < 0 || (caps[0].effective & needed) == needed;
 }
 
 bool og_device_makes_interface(const char *devargs)

@@ -39,5 +39,7 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 void og_device_close(struct og_device *d);
 
 enum og_device_state og_device_look(const struct og_device *d);
+/* False once the rights to open an interface are given up, as by a change of user. */
+bool og_device_may_open(void);
 /* True if opening it again makes the interface, instead of waiting for somebody to make it. */
 bool og_device_makes_interface(const char *devargs);

@@ -413,7 +413,10 @@ static void reopen(struct ethdev_port *p)
 		return; /* once at a time */
 	if (open_again(p, &dev) < 0) {
 		if (!p->failed)
-			OG_LOG(port, ERR, "%s does not open again; trying on", p->dev.if_name);
+			OG_LOG(port, ERR, "%s does not open again; %s", p->dev.if_name,
+				og_device_may_open()
+					? "trying on"
+					: "this user may not: a restart, from root, will");
 		p->failed = true;
 		return;
 	}
