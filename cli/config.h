@@ -69,6 +69,7 @@ struct og_config {
 	char driver[OG_CONFIG_WORD_BYTES];
 	struct og_addr address, gateway;
 	uint64_t prefix_len, mtu, queues;
+	bool shared;
 	/* [cores] */
 	char net[OG_CONFIG_WORD_BYTES];
 	uint64_t crypto;

@@ -89,7 +89,14 @@ static void check_port(const struct og_config *cfg, struct og_problems *problems
 	if (!ethdev && strcmp(cfg->driver, "socket") != 0)
 		og_config_problem(cfg, problems, og_config_where(cfg, cfg->driver),
 			"driver = %s: socket or ethdev:<devargs>", cfg->driver);
-	if (ethdev && (og_addr_u32(&cfg->address) == 0 || cfg->prefix_len == 0))
+	if (cfg->shared && strncmp(cfg->driver, "ethdev:net_af_xdp", 17) != 0)
+		og_config_problem(cfg, problems, og_config_where(cfg, &cfg->shared),
+			"shared = yes is for driver = ethdev:net_af_xdp0,iface=NAME: socket shares "
+			"its interface anyway, and other drivers have it for themselves");
+	else if (cfg->shared && strstr(cfg->driver, ",xdp_prog="))
+		og_config_problem(cfg, problems, og_config_where(cfg, &cfg->shared),
+			"shared = yes brings an XDP program of its own: without xdp_prog=");
+	if (ethdev && !cfg->shared && (og_addr_u32(&cfg->address) == 0 || cfg->prefix_len == 0))
 		og_config_problem(cfg, problems, og_config_where(cfg, cfg->driver),
 			"an ethdev port needs its own address, e.g. [port] address = "
 			"192.0.2.10/24");

@@ -50,6 +50,8 @@ const struct og_config_key og_config_keys[] = {
 	{"port", "gateway", OG_CONFIG_IP, AT(gateway), "0.0.0.0", 0, 0, NULL,
 		"IPv4 router (ethdev); 0.0.0.0: none"},
 	{"port", "mtu", OG_CONFIG_UINT, AT(mtu), "1500", 576, 9000, NULL, "bytes"},
+	{"port", "shared", OG_CONFIG_BOOL, AT(shared), "no", 0, 0, NULL,
+		"the interface of a net_af_xdp driver stays the kernel's: only our UDP port is taken"},
 	{"port", "queues", OG_CONFIG_UINT, AT(queues), "1", 1, 64, NULL, "receive queues (ethdev)"},
 
 	{"cores", "net", OG_CONFIG_STRING, AT(net), "", 0, 180, NULL,

@@ -14,8 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const uint64_t packet_memory_bytes = 256ull << 20;
-
 void og_needs_lack(const struct og_needs *n, const void *field, const char *fmt, ...)
 {
 	char text[900];
@@ -170,13 +168,12 @@ static void check_hugepages(const struct og_needs *n)
 		return;
 	for (uint32_t i = 0; i < nb; i++)
 		free_bytes += pages[i].size_bytes * pages[i].free;
-	if (free_bytes < packet_memory_bytes)
+	if (free_bytes < OG_NEEDS_PACKET_BYTES)
 		og_needs_lack(n, &n->cfg->hugepages,
 			"huge pages: %llu MiB are free, %llu MiB are needed; sysctl -w "
 			"vm.nr_hugepages=512, or hugepagesz=1G hugepages=2 on the kernel's command "
 			"line",
-			(unsigned long long)(free_bytes >> 20),
-			(unsigned long long)(packet_memory_bytes >> 20));
+			(unsigned long long)(free_bytes >> 20), OG_NEEDS_PACKET_BYTES >> 20);
 }
 
 static void check_gpus(const struct og_needs *n)

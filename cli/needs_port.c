@@ -6,6 +6,7 @@
 #include "cli/machine.h"
 #include "cli/text.h"
 #include "dataplane/eal.h"
+#include "dataplane/xdp.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -118,8 +119,16 @@ static void af_xdp_port(const struct og_needs *n, const char *devargs)
 
 	og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_ADMIN | OG_NEEDS_NET_RAW | OG_NEEDS_BPF,
 		"XDP sockets");
+	if (n->cfg->shared && !og_xdp_built())
+		og_needs_lack(n, &n->cfg->shared,
+			"the XDP program in this build; install clang and libbpf-dev and build "
+			"again");
 	if (!interface_of(n, devargs, name))
 		return;
+	if (n->cfg->shared) { /* what comes by other queues is the kernel's, and so reaches us */
+		socket_port(n);
+		return;
+	}
 	if (devarg(devargs, "queue_count", text))
 		taken = (uint32_t)strtoul(text, NULL, 10);
 	queues = receive_queues(name);
@@ -155,80 +164,6 @@ static void path_argument(const struct og_needs *n, const char *devargs, const c
 			path, strerror(errno), copy);
 }
 
-/* ---- PCI ---- */
-
-static bool iommu_on(void)
-{
-	DIR *d = opendir("/sys/kernel/iommu_groups");
-	const struct dirent *e;
-	bool found = false;
-	char text[8];
-
-	while (d && (e = readdir(d)))
-		found |= e->d_name[0] != '.';
-	if (d)
-		closedir(d);
-	og_machine_read(
-		"/sys/module/vfio/parameters/enable_unsafe_noiommu_mode", text, sizeof(text));
-	return found || text[0] == 'Y';
-}
-
-/* Drivers that leave the card with the kernel and let DPDK in beside it. */
-static bool shares_card(const char *driver)
-{
-	return strcmp(driver, "mlx5_core") == 0 || strcmp(driver, "mlx4_core") == 0;
-}
-
-static void vfio_group(const struct og_needs *n, const char *address)
-{
-	char path[PATH_MAX], group[64];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", address);
-	og_machine_link(path, group, sizeof(group));
-	snprintf(path, sizeof(path), "/dev/vfio/%.60s", group);
-	if (group[0] && access(path, R_OK | W_OK) < 0)
-		og_needs_lack(n, n->cfg->driver, "%s: %s; start as root, or chown it to this user",
-			path, strerror(errno));
-}
-
-static void pci_port(const struct og_needs *n, const char *devargs)
-{
-	char address[64], path[PATH_MAX], driver[64];
-
-	if (strncmp(devargs, "pci:", 4) == 0)
-		devargs += 4;
-	snprintf(address, sizeof(address), "%s%.*s", strcspn(devargs, ":") == 2 ? "0000:" : "",
-		(int)OG_MIN(strcspn(devargs, ","), (size_t)40), devargs);
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", address);
-	if (access(path, F_OK) < 0) {
-		og_needs_lack(n, n->cfg->driver,
-			"the card %s; dpdk-devbind.py --status-dev net and opengateway resources "
-			"show those that are here",
-			address);
-	} else {
-		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", address);
-		og_machine_link(path, driver, sizeof(driver));
-		if (!shares_card(driver) && strcmp(driver, "vfio-pci") != 0)
-			og_needs_lack(n, n->cfg->driver,
-				"vfio-pci on the card %s (it has %s); modprobe vfio-pci && "
-				"dpdk-devbind.py -b vfio-pci %s. The kernel loses this interface: "
-				"not "
-				"the one your ssh comes by",
-				address, driver[0] ? driver : "no driver", address);
-		else if (!shares_card(driver))
-			vfio_group(n, address);
-		if (shares_card(driver))
-			og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_RAW, "the card's queues");
-		else if (!iommu_on())
-			og_needs_lack(n, n->cfg->driver,
-				"an IOMMU; intel_iommu=on or amd_iommu=on on the kernel's command "
-				"line, and in the BIOS");
-	}
-	if (!n->cfg->hugepages)
-		og_needs_lack(n, &n->cfg->hugepages,
-			"huge pages for a card that writes to memory; set [cores] hugepages = yes");
-}
-
 void og_needs_port(const struct og_needs *n)
 {
 	const char *devargs = n->cfg->driver + strlen("ethdev:");
@@ -236,7 +171,7 @@ void og_needs_port(const struct og_needs *n)
 	if (strncmp(n->cfg->driver, "ethdev:", strlen("ethdev:")) != 0)
 		socket_port(n);
 	else if (og_eal_is_pci(devargs))
-		pci_port(n, devargs);
+		og_needs_pci(n, devargs);
 	else if (strncmp(devargs, "net_af_packet", 13) == 0)
 		af_packet_port(n, devargs);
 	else if (strncmp(devargs, "net_af_xdp", 10) == 0)

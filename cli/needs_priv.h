@@ -5,6 +5,9 @@
 #include "cli/config_priv.h"
 #include "cli/needs.h"
 
+/* Memory for packets, of a port on huge pages. */
+#define OG_NEEDS_PACKET_BYTES (256ull << 20)
+
 enum og_needs_cap {
 	OG_NEEDS_NET_ADMIN = 1u << 0,
 	OG_NEEDS_NET_RAW = 1u << 1,
@@ -25,3 +28,6 @@ void og_needs_caps(
 
 /* needs_port.c */
 void og_needs_port(const struct og_needs *n);
+
+/* needs_pci.c: `devargs` name a PCI device. */
+void og_needs_pci(const struct og_needs *n, const char *devargs);

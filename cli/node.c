@@ -111,6 +111,7 @@ static int open_dataplane(struct og_node *n)
 		.prefix_bits = (uint8_t)cfg->prefix_len,
 		.gateway = cfg->gateway,
 		.mtu = (uint16_t)cfg->mtu,
+		.shared = cfg->shared,
 		.nb_endpoints = 1,
 		.lcore_cpu = first_cpu(cfg->net),
 		.poll = strcmp(cfg->poll, "busy") == 0 ? OG_POLL_BUSY : OG_POLL_ADAPTIVE,

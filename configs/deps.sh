@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # deps.sh: installs what building (and with `test`, testing) og-node needs from Debian 12 packages.
 #
-#   configs/deps.sh [build|test]      default: build
+#   configs/deps.sh [build|test|pci]      default: build
+#
+# pci: what tests/net/pci.sh needs beside `test`: an emulator, and a kernel for its guest.
 #
 # Says what it does, installs only what is missing, is safe to run again, and needs no GPU. As an
 # ordinary user it uses sudo when there is something to install; without sudo it names the command.
@@ -19,10 +21,13 @@ test_packages=(
   python3 python3-jinja2 iproute2 ethtool iputils-ping codespell dpdk-dev
 )
 
+pci_packages=(qemu-system-x86 linux-image-amd64 busybox-static cpio kmod)
+
 case "${1:-build}" in
   build) packages=("${build_packages[@]}") ;;
   test) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
-  *) echo "usage: configs/deps.sh [build|test]" >&2; exit 2 ;;
+  pci) packages=("${pci_packages[@]}") ;;
+  *) echo "usage: configs/deps.sh [build|test|pci]" >&2; exit 2 ;;
 esac
 # Any Node.js of version 18 or later will do; one from elsewhere is as good as Debian's.
 if [ "${1:-build}" = test ] && ! command -v npm >/dev/null; then

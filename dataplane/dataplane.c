@@ -5,6 +5,7 @@
 #include "dataplane/eal.h"
 #include "dataplane/packet.h"
 #include "dataplane/port_ethdev.h"
+#include "dataplane/port_shared.h"
 #include "dataplane/port_socket.h"
 #include "dataplane/thread.h"
 #include "dataplane/worker.h"
@@ -99,19 +100,38 @@ static int open_ethdev_port(
 	return og_port_ethdev_open(&dp->port, pool, &ethdev);
 }
 
+static int open_shared_port(
+	struct og_dataplane *dp, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
+{
+	const struct og_port_shared_opts shared = {
+		.devargs = devargs_of(opts),
+		.addr = opts->bind,
+		.nb_endpoints = (uint16_t)or_default(opts->nb_endpoints, 1),
+		.no_io_uring = opts->no_io_uring,
+	};
+
+	return og_port_shared_open(&dp->port, pool, &shared);
+}
+
 static int open_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
 {
 	const bool ethdev = devargs_of(opts) != NULL;
+	uint32_t nb_packets = PACKETS_SPARE;
 	struct rte_mempool *pool;
 	int ret;
 
-	if (!ethdev && strcmp(opts->driver, "socket") != 0)
+	if (!ethdev && (opts->shared || strcmp(opts->driver, "socket") != 0))
 		return -EINVAL;
-	ret = og_packet_pool_create(
-		&pool, PACKETS_SPARE + (ethdev ? OG_PORT_ETHDEV_PACKETS : OG_PORT_SOCKET_PACKETS));
+	if (!ethdev || opts->shared)
+		nb_packets += OG_PORT_SOCKET_PACKETS;
+	if (ethdev)
+		nb_packets += OG_PORT_ETHDEV_PACKETS;
+	ret = og_packet_pool_create(&pool, nb_packets);
 	if (ret < 0)
 		return ret;
-	ret = ethdev ? open_ethdev_port(dp, pool, opts) : open_socket_port(dp, pool, opts);
+	ret = opts->shared ? open_shared_port(dp, pool, opts)
+	      : ethdev     ? open_ethdev_port(dp, pool, opts)
+			   : open_socket_port(dp, pool, opts);
 	if (ret < 0)
 		rte_mempool_free(pool);
 	return ret;
@@ -451,4 +471,6 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 	}
 	register_phases(lc);
 	register_drops(dp);
+	if (dp->port->ops->register_metrics)
+		dp->port->ops->register_metrics(dp->port);
 }

@@ -24,6 +24,7 @@ struct og_dataplane_opts {
 	uint8_t prefix_bits;    /* ethdev: of the local network */
 	struct og_addr gateway; /* ethdev: 0.0.0.0 is none; the port is ignored */
 	uint16_t mtu;           /* ethdev: of IP; 0: what the device has */
+	bool shared;            /* ethdev, net_af_xdp: see port_shared.h; bind may be 0.0.0.0 */
 	uint16_t nb_endpoints;  /* 1: server; 2: server and client; 0: 1 */
 	int lcore_cpu;          /* of the polling core; -1: wherever */
 	enum og_poll poll;

@@ -2,19 +2,21 @@
 
 #include "base/log.h"
 #include "dataplane/eal.h"
+#include "dataplane/fanout.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <rte_dev.h>
 #include <rte_ethdev.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, MTU_DEFAULT = 1500 };
 
-static const uint64_t tx_checksums = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 static const uint64_t rx_checksums = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 
 /* DPDK's number of the device that `devargs` name, probing it if EAL has not. */
@@ -27,7 +29,9 @@ static int find(const char *devargs, uint16_t *id)
 		devargs += 4;
 	snprintf(name, sizeof(name), "%.*s", (int)strcspn(devargs, ","), devargs);
 	if (!og_eal_is_pci(devargs)) {
+		og_fanout_begin();
 		ret = rte_dev_probe(devargs);
+		og_fanout_end();
 		if (ret < 0) {
 			OG_LOG(port, ERR, "device %s: %s", name, rte_strerror(-ret));
 			return ret;
@@ -71,9 +75,14 @@ static int configure(struct og_device *d, uint16_t mtu, struct rte_mempool *pool
 	d->device = info.device;
 	if (info.if_index != 0 && if_indextoname(info.if_index, d->if_name))
 		d->if_index = info.if_index;
-	d->tx_offload = (info.tx_offload_capa & tx_checksums) == tx_checksums;
-	if (d->tx_offload)
-		conf.txmode.offloads = tx_checksums;
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_IPV4_CKSUM) {
+		d->tx_sums |= OG_INET_IP_SUM;
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
+	}
+	if (info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_UDP_CKSUM) {
+		d->tx_sums |= OG_INET_UDP_SUM;
+		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
+	}
 	conf.rxmode.offloads = info.rx_offload_capa & rx_checksums;
 	ret = rte_eth_dev_configure(d->id, 1, 1, &conf);
 	if (ret < 0)
@@ -163,6 +172,15 @@ enum og_device_state og_device_look(const struct og_device *d)
 	if (rte_eth_link_get_nowait(d->id, &link) < 0)
 		return OG_DEVICE_UP;
 	return link.link_status == RTE_ETH_LINK_UP ? OG_DEVICE_UP : OG_DEVICE_DOWN;
+}
+
+bool og_device_may_open(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3] = {0};
+	const uint32_t needed = 1u << CAP_NET_RAW | 1u << CAP_NET_ADMIN;
+
+	return syscall(SYS_capget, &head, caps) < 0 || (caps[0].effective & needed) == needed;
 }
 
 bool og_device_makes_interface(const char *devargs)

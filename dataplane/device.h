@@ -3,8 +3,8 @@
  *
  * Source:  DPDK 22.11 ethdev.
  * Units:   bytes.
- * Threads: main thread only, but for `id`, `mac`, `mtu` and `tx_offload`, which the polling core
- *          reads while the device is its own.
+ * Threads: main thread only, but for `id`, `mac`, `mtu` and `tx_sums`, which the polling core reads
+ *          while the device is its own.
  * Memory:  the driver's; freed by close.
  */
 #pragma once
@@ -17,7 +17,7 @@ struct rte_device;
 struct og_device {
 	uint16_t id; /* of DPDK */
 	uint16_t mtu;
-	bool tx_offload; /* it makes the checksums of IPv4 and UDP */
+	unsigned tx_sums; /* checksums that it makes: a set of OG_INET_*_SUM */
 	struct og_inet_mac mac;
 	struct rte_device *device;
 	/* The kernel's interface behind it, if there is one. */
@@ -39,5 +39,7 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 void og_device_close(struct og_device *d);
 
 enum og_device_state og_device_look(const struct og_device *d);
+/* False once the rights to open an interface are given up, as by a change of user. */
+bool og_device_may_open(void);
 /* True if opening it again makes the interface, instead of waiting for somebody to make it. */
 bool og_device_makes_interface(const char *devargs);

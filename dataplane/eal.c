@@ -136,7 +136,9 @@ static ssize_t eal_wrote(void *cookie, const char *text, size_t len)
 	(void)cookie;
 	if (rte_log_cur_msg_loglevel() > (int)RTE_LOG_WARNING)
 		return (ssize_t)len;
-	if (said.started) {
+	if (rte_log_cur_msg_loglevel() <= (int)RTE_LOG_CRIT) {
+		OG_LOG(dpdk, ERR, "%.*s", (int)strcspn(text, "\n"), text); /* its last words */
+	} else if (said.started) {
 		OG_LOG(dpdk, WARN, "%.*s", (int)strcspn(text, "\n"), text);
 	} else if (len < CAPTURE_BYTES - said.used) {
 		memcpy(said.text + said.used, text, len);

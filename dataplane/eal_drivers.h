@@ -16,12 +16,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-enum { OG_EAL_DRIVERS_MAX = 3, OG_EAL_DRIVER_PATH_BYTES = 256 };
+enum { OG_EAL_DRIVERS_MAX = 8, OG_EAL_DRIVER_PATH_BYTES = 256 };
 
 /*
  * The files to load for the device that `devargs` name (NULL: none), the ring of the packet pools
- * among them. Returns how many, or 0 when only all of them will do: for PCI devices, which only
- * their drivers recognise, and for names that are not those of a file.
+ * among them; for a PCI device all those of its vendor. Returns how many, or 0 when only all of them
+ * will do: for cards of other vendors, and for names that are not those of a file.
  */
 uint32_t og_eal_drivers_of(
 	const char *devargs, char out[OG_EAL_DRIVERS_MAX][OG_EAL_DRIVER_PATH_BYTES]);

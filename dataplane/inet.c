@@ -199,8 +199,7 @@ static bool read_ip(const struct og_inet *self, uint8_t *ip, uint32_t len_bytes,
 		drop(out, OG_DROP_BAD_FRAME);
 		return false;
 	}
-	if (!(checked & OG_INET_IP_GOOD) &&
-		og_inet_fold(og_inet_sum(0, ip, head_bytes)) != 0xffff) {
+	if (!(checked & OG_INET_IP_SUM) && og_inet_fold(og_inet_sum(0, ip, head_bytes)) != 0xffff) {
 		drop(out, OG_DROP_BAD_CHECKSUM);
 		return false;
 	}
@@ -285,7 +284,7 @@ static void input_udp(const struct og_inet *self, const struct ip_view *ip, unsi
 		return;
 	}
 	/* A checksum of zero means that the sender made none. */
-	if (!(checked & OG_INET_UDP_GOOD) && og_load_be16(udp + 6) != 0 &&
+	if (!(checked & OG_INET_UDP_SUM) && og_load_be16(udp + 6) != 0 &&
 		og_inet_fold(og_inet_sum(pseudo_sum(ip->head, udp_bytes), udp, udp_bytes)) !=
 			0xffff) {
 		drop(out, OG_DROP_BAD_CHECKSUM);
@@ -377,11 +376,12 @@ void og_inet_build_udp(const struct og_inet *self, uint8_t *head, const struct o
 	og_store_be16(udp, u->src_port);
 	og_store_be16(udp + 2, u->dst.port);
 	og_store_be16(udp + 4, udp_bytes);
-	if (u->checksums_by_device) {
+	if (!(u->by_device & OG_INET_IP_SUM))
+		write_ip_sum(ip, IP_HEAD_BYTES);
+	if (u->by_device & OG_INET_UDP_SUM) {
 		og_store_be16(udp + 6, og_inet_fold(pseudo_sum(ip, udp_bytes)));
 		return;
 	}
-	write_ip_sum(ip, IP_HEAD_BYTES);
 	og_store_be16(udp + 6, 0);
 	sum = (uint16_t)~og_inet_fold(og_inet_sum(pseudo_sum(ip, udp_bytes), udp, udp_bytes));
 	og_store_be16(udp + 6, sum != 0 ? sum : 0xffff); /* zero would mean none */

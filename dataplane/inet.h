@@ -50,10 +50,10 @@ struct og_inet_input {
 	struct og_inet_mac neighbour_mac;
 };
 
-/* What the device has checked already. */
-enum { OG_INET_IP_GOOD = 1, OG_INET_UDP_GOOD = 2 };
+/* Checksums that a device makes, or has checked already. */
+enum { OG_INET_IP_SUM = 1, OG_INET_UDP_SUM = 2 };
 
-/* Parse one frame of `len_bytes`; `checked` is a set of OG_INET_*_GOOD. */
+/* Parse one frame of `len_bytes`; `checked` is a set of OG_INET_*_SUM. */
 void og_inet_input(const struct og_inet *self, uint8_t *frame, uint32_t len_bytes, unsigned checked,
 	struct og_inet_input *out);
 
@@ -67,7 +67,7 @@ struct og_inet_udp {
 	uint16_t src_port;
 	uint16_t len_bytes; /* of payload */
 	uint8_t ttl;
-	bool checksums_by_device; /* then only what it needs is filled in */
+	unsigned by_device; /* a set of OG_INET_*_SUM: of these only what it needs is filled in */
 };
 
 /* Write the OG_INET_UDP_HEAD_BYTES of head at `head`; the payload follows them already. */

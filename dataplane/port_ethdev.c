@@ -3,13 +3,12 @@
 #include "base/log.h"
 #include "base/rand.h"
 #include "dataplane/device.h"
+#include "dataplane/frame.h"
 #include "dataplane/neigh.h"
 #include "dataplane/packet.h"
 
 #include <errno.h>
 #include <rte_ethdev.h>
-#include <rte_ip.h>
-#include <rte_udp.h>
 #include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,26 +116,7 @@ static void send_arp_request(struct ethdev_port *p, const uint8_t ip[4])
 /* Put the head before a datagram whose next hop is known, and queue the frame. */
 static void send_to(struct ethdev_port *p, const struct og_inet_mac *mac, struct rte_mbuf *m)
 {
-	const struct og_packet *packet = og_packet(m);
-	const struct og_inet_udp udp = {
-		.dst_mac = *mac,
-		.dst = packet->peer,
-		.src_port = p->self.ports[packet->endpoint],
-		.len_bytes = rte_pktmbuf_data_len(m),
-		.ttl = packet->ttl,
-		.checksums_by_device = p->dev.tx_offload,
-	};
-	uint8_t *head = (uint8_t *)rte_pktmbuf_prepend(m, OG_INET_UDP_HEAD_BYTES);
-
-	OG_DASSERT(head);
-	og_inet_build_udp(&p->self, head, &udp);
-	if (p->dev.tx_offload) {
-		m->ol_flags |=
-			RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_UDP_CKSUM;
-		m->l2_len = OG_INET_ETHER_BYTES;
-		m->l3_len = sizeof(struct rte_ipv4_hdr);
-		m->l4_len = sizeof(struct rte_udp_hdr);
-	}
+	og_frame_wrap(m, &p->self, mac, p->dev.tx_sums);
 	queue_frame(p, m);
 }
 
@@ -223,39 +203,16 @@ static void walk_neighbours(struct ethdev_port *p, uint64_t now_ns)
 	p->walked_ns = now_ns;
 }
 
-static unsigned checked_by_device(const struct rte_mbuf *m)
-{
-	unsigned checked = 0;
-
-	if ((m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD)
-		checked |= OG_INET_IP_GOOD;
-	if ((m->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
-		checked |= OG_INET_UDP_GOOD;
-	return checked;
-}
-
 /* Handle one frame; returns it as a datagram if it is one, else it is used up. */
 static struct rte_mbuf *input(struct ethdev_port *p, struct rte_mbuf *m, uint64_t now_ns)
 {
 	struct og_inet_input in;
 
-	if (m->nb_segs != 1) {
-		give_up(p, m, OG_DROP_RX_TOO_LONG);
-		return NULL;
-	}
-	og_inet_input(&p->self, rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_data_len(m),
-		checked_by_device(m), &in);
+	og_frame_input(m, &p->self, &in);
 	switch (in.verdict) {
 	case OG_INET_UDP:
-		m->data_off = (uint16_t)(m->data_off + in.data_offset);
-		m->data_len = in.len_bytes;
-		m->pkt_len = in.len_bytes;
-		*og_packet(m) = (struct og_packet){in.src, in.endpoint, 0};
 		return m;
 	case OG_INET_REPLY:
-		m->data_len = in.len_bytes;
-		m->pkt_len = in.len_bytes;
-		m->ol_flags = 0;
 		queue_frame(p, m);
 		return NULL;
 	case OG_INET_LEARN:
@@ -456,7 +413,10 @@ static void reopen(struct ethdev_port *p)
 		return; /* once at a time */
 	if (open_again(p, &dev) < 0) {
 		if (!p->failed)
-			OG_LOG(port, ERR, "%s does not open again; trying on", p->dev.if_name);
+			OG_LOG(port, ERR, "%s does not open again; %s", p->dev.if_name,
+				og_device_may_open()
+					? "trying on"
+					: "this user may not: a restart, from root, will");
 		p->failed = true;
 		return;
 	}

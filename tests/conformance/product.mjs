@@ -11,7 +11,7 @@ export const demo = path.join(root, 'configs/demo.gguf')
 
 export class Node {
   // `model`: 'demo', 'echo' or null.
-  static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '', dht = [], place = takePlace(after) }) {
+  static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '', dht = [], port = [], place = takePlace(after) }) {
     const n = new Node()
     n.place = place
     n.name = name
@@ -25,7 +25,7 @@ export class Node {
       ...(first ? ['ephemeral = no', 'firewalled = no'] : []),
       ...dht,
       '[port]', `driver = ${place.driver}`,
-      `address = ${place.address}${place.driver === 'socket' ? '' : '/' + place.prefix}`, `gateway = ${place.gateway}`,
+      `address = ${place.address}${place.driver === 'socket' ? '' : '/' + place.prefix}`, `gateway = ${place.gateway}`, ...port,
       '[http]', 'listen = 127.0.0.1:0',
       '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
       extra, ''

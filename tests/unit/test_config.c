@@ -170,6 +170,29 @@ Test(config, cross_checks_name_what_is_missing)
 	cr_assert_eq(problems.nb, 5, "%s", reported);
 }
 
+Test(config, only_af_xdp_can_be_shared)
+{
+	static const struct {
+		const char *text;
+		uint32_t problems;
+	} rows[] = {
+		{"[port]\nshared = yes\ndriver = ethdev:net_af_xdp0,iface=eth0\n", 0},
+		{"[port]\nshared = yes\n", 1},
+		{"[port]\nshared = yes\ndriver = ethdev:net_af_packet0,iface=a\n"
+		 "address = 10.0.0.1/8\n",
+			1},
+		{"[port]\nshared = yes\ndriver = ethdev:net_af_xdp0,iface=a,xdp_prog=/p.o\n", 1},
+		{"[port]\nshared = no\ndriver = ethdev:net_af_xdp0,iface=eth0\n", 1},
+	};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++) {
+		cr_assert_eq(parse(rows[i].text), 0, "%s", reported);
+		cr_expect_eq(og_config_finish(&cfg, &problems), rows[i].problems ? -EINVAL : 0);
+		cr_expect_eq(problems.nb, rows[i].problems, "%s: %s", rows[i].text, reported);
+		og_config_fini(&cfg);
+	}
+}
+
 Test(config, what_is_printed_parses_to_the_same)
 {
 	char *text = NULL, *again = NULL;

@@ -221,9 +221,9 @@ Test(inet, what_the_device_has_checked_is_not_checked_again)
 
 	frame[IP + 8] = 3;
 	frame[DATA] ^= 1;
-	og_inet_input(&us, frame, bytes, OG_INET_IP_GOOD, &in);
+	og_inet_input(&us, frame, bytes, OG_INET_IP_SUM, &in);
 	cr_assert_eq(in.reason, OG_DROP_BAD_CHECKSUM);
-	og_inet_input(&us, frame, bytes, OG_INET_IP_GOOD | OG_INET_UDP_GOOD, &in);
+	og_inet_input(&us, frame, bytes, OG_INET_IP_SUM | OG_INET_UDP_SUM, &in);
 	cr_assert_eq(in.verdict, OG_INET_UDP);
 }
 
@@ -235,12 +235,17 @@ Test(inet, a_device_gets_the_sum_of_the_pseudo_head)
 		.src_port = 9000,
 		.len_bytes = 3,
 		.ttl = 5,
-		.checksums_by_device = true};
+		.by_device = OG_INET_IP_SUM | OG_INET_UDP_SUM};
 
 	og_inet_build_udp(&them, frame, &udp);
 	cr_assert_eq(og_load_be16(frame + IP + 10), 0);
 	cr_assert_eq(frame[IP + 8], 5);
 	/* 0a00+0002 + 0a00+0001 + 0011 + 000b */
+	cr_assert_eq(og_load_be16(frame + UDP + 6), 0x141f);
+	/* virtio makes only that of UDP. */
+	udp.by_device = OG_INET_UDP_SUM;
+	og_inet_build_udp(&them, frame, &udp);
+	cr_assert_eq(og_inet_fold(og_inet_sum(0, frame + IP, 20)), 0xffff);
 	cr_assert_eq(og_load_be16(frame + UDP + 6), 0x141f);
 }
 

@@ -1,0 +1,26 @@
+/*
+ * port_shared.h: an interface that stays the kernel's, with AF_XDP beside its sockets.
+ *
+ * The port is a UDP socket of the kernel's, at the interface's own address, and works as one. Whole
+ * datagrams to it are taken by an XDP program before the kernel sees them, and ours leave as frames
+ * where the kernel's tables say which neighbour they go to. Everything else (ARP, fragments, other
+ * queues, new neighbours, this machine itself) goes by the socket, and what is not for us is never
+ * touched. Now and then a datagram to each neighbour goes by the kernel, which so notices when it is
+ * gone or has moved.
+ *
+ * Threads: as port.h.
+ * Memory:  as port.h.
+ */
+#pragma once
+#include "dataplane/port.h"
+
+struct og_port_shared_opts {
+	const char *devargs;   /* "net_af_xdp0,iface=eth0"; must be EAL's device */
+	struct og_addr addr;   /* of the interface, 0.0.0.0: its first; port as in port_socket.h */
+	uint16_t nb_endpoints; /* 2: a client's port too */
+	bool no_io_uring;
+};
+
+/* Returns 0, -EOPNOTSUPP for a build without the program, or an error, logged. */
+int og_port_shared_open(struct og_port **out, struct rte_mempool *pool,
+	const struct og_port_shared_opts *opts) OG_MUST_CHECK;

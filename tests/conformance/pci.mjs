@@ -1,0 +1,102 @@
+// pci.mjs: unmodified JavaScript peers and an og-node on a card in a guest: what tests/net/pci.sh runs,
+// in the namespace where the guest's cable ends. Prints what was seen; exit status 0 if all of it was.
+//
+//   pci.mjs QEMU…      the command that starts the guest, whose console is its standard output; a chardev
+//                      "pipe,path=P" among it is the guest's second serial port
+import assert from 'node:assert/strict'
+import { execFileSync, spawn } from 'node:child_process'
+import { createWriteStream } from 'node:fs'
+import { HyperDHT, connection, jsHost, jsNetwork, jsSwarm, randomBytes, sha256, until, within } from './lib.mjs'
+
+const cluster = 'pci-test'
+const port = 49737
+const command = process.argv.slice(2)
+const talkPath = command.join(' ').match(/pipe,id=talk,path=(\S+?)(,|\s)/)[1]
+const steps = []
+const after = (step) => steps.push(step)
+const seen = (what) => console.log(`  ${what}`)
+
+function startGuest (bootstrap) {
+  execFileSync('mkfifo', [`${talkPath}.in`, `${talkPath}.out`])
+  after(() => execFileSync('rm', ['-f', `${talkPath}.in`, `${talkPath}.out`]))
+  const append = ['console=ttyS0', 'panic=-1', 'mitigations=off', 'no_timer_check', 'intel_iommu=on', 'quiet', `og.bootstrap=${bootstrap}`]
+  const proc = spawn(command[0], [...command.slice(1), '-append', append.join(' ')], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const guest = { proc, console: '' }
+  const take = (d) => {
+    guest.console += d.toString().replaceAll('\r', '')
+    if (process.env.OG_PCI_LOG) process.stderr.write(d)
+  }
+  proc.stdout.on('data', take)
+  proc.stderr.on('data', take)
+  guest.ended = new Promise((resolve) => proc.on('exit', resolve))
+  after(() => { if (proc.exitCode === null) proc.kill('SIGKILL'); return guest.ended })
+  guest.says = (what, ms) => until(ms, `the guest says ${what}`, () => {
+    if (proc.exitCode !== null && !what.test(guest.console)) throw new Error(`the guest ended before ${what}`)
+    return what.exec(guest.console)
+  })
+  return guest
+}
+
+// A datagram of the DHT's own kind, by an unmodified node, answered by ours.
+async function ping (bootstrap) {
+  const node = new HyperDHT({ bootstrap: [bootstrap], host: jsHost, ephemeral: true })
+  after(() => node.destroy({ force: true }))
+  await node.fullyBootstrapped()
+  for (let i = 0; i < 20; i++) await within(10000, 'a PING answered', node.ping({ host: '10.9.0.2', port }))
+  return node
+}
+
+function lines (conn, onLine) {
+  let rest = ''
+  conn.on('data', (d) => {
+    rest += d.toString()
+    for (let i; (i = rest.indexOf('\n')) >= 0; rest = rest.slice(i + 1)) onLine(JSON.parse(rest.slice(0, i)))
+  })
+}
+
+function ask (conn, prompt) {
+  const id = randomBytes(8).toString('hex')
+  const answer = new Promise((resolve) => lines(conn, (m) => m.type === 'inference_response' && m.request_id === id && resolve(m.response)))
+  conn.write(JSON.stringify({ type: 'inference_request', request_id: id, prompt }) + '\n')
+  return within(30000, `an answer to "${prompt}"`, answer)
+}
+
+async function run () {
+  const { bootstrap } = await jsNetwork(after, 4)
+  const guest = startGuest(bootstrap[0])
+  try {
+    await guest.says(/check before: exit 1/, 90000)
+    for (const lack of [/lacks: vfio-pci on the card/, /lacks: huge pages/]) assert.match(guest.console, lack)
+    await guest.says(/check after: exit 0/, 30000)
+    seen('og-node --check: named what lacked, and nothing after that was done')
+    await guest.says(/^ready$/m, 60000)
+    const key = Buffer.from((await guest.says(/key ([0-9a-f]{64})/, 1000))[1], 'hex')
+    await ping(bootstrap[0])
+    seen('DHT: 20 PINGs answered')
+    const swarm = jsSwarm(after, bootstrap)
+    swarm.join(sha256(cluster), { server: false, client: true })
+    const conn = await connection(swarm, key, 60000)
+    seen('handshake and encrypted stream with a Hyperswarm peer')
+    assert.equal(await ask(conn, 'What is 2+2?'), '4')
+    seen('a prompt answered')
+    createWriteStream(`${talkPath}.in`).end('stop\n')
+    assert.equal(await within(60000, 'the guest ends', guest.ended), 0)
+    assert.match(guest.console, /og-node: exit 0/)
+    for (const [line] of guest.console.matchAll(/^(og_dataplane|driver|user).*$/gm)) seen(line)
+  } catch (err) {
+    console.error(guest.console.slice(-12000))
+    throw err
+  }
+}
+
+let status = 0
+try {
+  await run()
+} catch (err) {
+  console.error(err.message)
+  status = 1
+}
+for (const step of steps.reverse()) {
+  try { await step() } catch (err) { console.error(err.message); status = 1 }
+}
+process.exit(status)
