@@ -70,6 +70,9 @@ struct og_core_env {
 
 struct og_core;
 
+/* Cores of one node, each on a thread of its own; a number names one. */
+enum { OG_CORES_MAX = 16 };
+
 struct og_core_ops {
 	void (*input)(struct og_core *core, struct og_dgram *burst, uint16_t n, uint64_t now_ns);
 	/* Timers and sending. Returns when it next wants to be called; earlier is fine. */
@@ -77,6 +80,11 @@ struct og_core_ops {
 	/* A message from the router. Returns 0, or -EAGAIN: the driver offers it again later. */
 	int (*command)(struct og_core *core, const struct og_msg *msg, uint64_t now_ns);
 	void (*job_done)(struct og_core *core, struct og_job *job, uint64_t now_ns);
+	/*
+	 * Of a node with several cores: the number of the one that a datagram which arrived here
+	 * belongs to. Only that one is given it as input; what it says of others is not trusted.
+	 */
+	uint16_t (*steer)(const struct og_core *core, const struct og_dgram *d);
 };
 
 struct og_core {

@@ -3,7 +3,9 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "dataplane/eal.h"
+#include "dataplane/handover.h"
 #include "dataplane/packet.h"
+#include "dataplane/port_behind.h"
 #include "dataplane/port_ethdev.h"
 #include "dataplane/port_shared.h"
 #include "dataplane/port_socket.h"
@@ -19,7 +21,9 @@
 /* Packets beside those a port holds: the transmit queue, bursts and caches. */
 enum { PACKETS_SPARE = 2047 };
 /* Looks without a new count after which a trouble is over. */
-enum { QUIET_LOOKS = 10, NB_TROUBLES = 3 };
+enum { QUIET_LOOKS = 10, NB_TROUBLES = 4 };
+/* Of memory for each packet, and data of messages between two cores. */
+enum { PACKET_MEMORY_BYTES = 2816, LINK_BUFFERS = 256 };
 
 struct trouble {
 	uint64_t count;
@@ -27,20 +31,29 @@ struct trouble {
 	bool on;
 };
 
-struct og_dataplane {
+/* One polling core and what is its own. */
+struct core {
 	struct og_port *port;
 	struct og_doorbell doorbell; /* the polling core sleeps on it */
 	struct og_stage *events;
 	struct og_stage *commands;
-	struct og_workers *workers;
+	struct og_stage *to_first;   /* messages to core 0; of core 0: NULL */
+	struct og_stage *from_first; /* and from it */
 	struct og_lcore *lcore;
-	int lcore_cpu;
+	int cpu;
 	/* The polling thread. */
 	bool running;
 	pthread_t thread;
 	struct og_core *core;
 	sem_t started;
 	int start_result;
+};
+
+struct og_dataplane {
+	uint16_t nb_cores;
+	struct core cores[OG_CORES_MAX];
+	struct og_handover *handovers[OG_CORES_MAX][OG_CORES_MAX]; /* from, to */
+	struct og_workers *workers;
 	struct trouble troubles[NB_TROUBLES];
 };
 
@@ -61,32 +74,60 @@ static const char *devargs_of(const struct og_dataplane_opts *opts)
 	return strncmp(opts->driver, "ethdev:", 7) == 0 ? opts->driver + 7 : NULL;
 }
 
-static int open_eal(const struct og_dataplane_opts *opts)
+static bool is_ethdev(const struct og_dataplane_opts *opts)
 {
-	const struct og_eal_opts eal = {
+	return devargs_of(opts) != NULL;
+}
+
+/* Packets of one core's pool: those it receives into, those it sends, those away with others. */
+static uint32_t packets_of(const struct og_dataplane_opts *opts, uint16_t idx, uint16_t nb_cores)
+{
+	uint32_t n = PACKETS_SPARE + (nb_cores - 1u) * OG_DATAPLANE_HANDOVER;
+
+	if (is_ethdev(opts) && idx == 0)
+		n += OG_PORT_ETHDEV_PACKETS;
+	if (!is_ethdev(opts) || (opts->shared && idx == 0))
+		n += OG_PORT_SOCKET_PACKETS;
+	return n;
+}
+
+static int open_eal(const struct og_dataplane_opts *opts, uint16_t nb_cores)
+{
+	struct og_eal_opts eal = {
 		.hugepages = opts->hugepages,
 		.memory_mib = opts->memory_mib,
 		.device = devargs_of(opts),
 		.extra_args = opts->eal_args,
 	};
 
+	if (eal.memory_mib == 0 && !eal.hugepages && nb_cores > 1) {
+		uint64_t packets = 0;
+
+		for (uint16_t i = 1; i < nb_cores; i++)
+			packets += packets_of(opts, i, nb_cores);
+		packets += (nb_cores - 1u) * OG_DATAPLANE_HANDOVER; /* more of core 0 */
+		eal.memory_mib =
+			OG_EAL_MEMORY_MIB + (uint32_t)(packets * PACKET_MEMORY_BYTES >> 20);
+	}
 	return og_eal_open(&eal);
 }
 
-static int open_socket_port(
-	struct og_dataplane *dp, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
+static int open_socket_ports(struct og_port **ports, struct rte_mempool *const *pools,
+	uint16_t nb_cores, const struct og_dataplane_opts *opts)
 {
 	const struct og_port_socket_opts socket = {
 		.bind = opts->bind,
 		.nb_endpoints = (uint16_t)or_default(opts->nb_endpoints, 1),
 		.no_io_uring = opts->no_io_uring,
+		.steering = opts->steering,
+		.nb_steering = opts->nb_steering,
 	};
 
-	return og_port_socket_open(&dp->port, pool, &socket);
+	return og_port_socket_open(ports, pools, nb_cores, &socket);
 }
 
 static int open_ethdev_port(
-	struct og_dataplane *dp, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
+	struct og_port **out, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
 {
 	struct og_port_ethdev_opts ethdev = {
 		.devargs = devargs_of(opts),
@@ -97,11 +138,11 @@ static int open_ethdev_port(
 	};
 
 	memcpy(ethdev.gateway, opts->gateway.ip, sizeof(ethdev.gateway));
-	return og_port_ethdev_open(&dp->port, pool, &ethdev);
+	return og_port_ethdev_open(out, pool, &ethdev);
 }
 
 static int open_shared_port(
-	struct og_dataplane *dp, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
+	struct og_port **out, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
 {
 	const struct og_port_shared_opts shared = {
 		.devargs = devargs_of(opts),
@@ -110,63 +151,127 @@ static int open_shared_port(
 		.no_io_uring = opts->no_io_uring,
 	};
 
-	return og_port_shared_open(&dp->port, pool, &shared);
+	return og_port_shared_open(out, pool, &shared);
 }
 
-static int open_port(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+/* Core 0 has the device; the others send and receive through it. */
+static int open_device_ports(struct og_port **ports, struct rte_mempool *const *pools,
+	uint16_t nb_cores, const struct og_dataplane_opts *opts)
 {
-	const bool ethdev = devargs_of(opts) != NULL;
-	uint32_t nb_packets = PACKETS_SPARE;
-	struct rte_mempool *pool;
-	int ret;
+	int ret = opts->shared ? open_shared_port(&ports[0], pools[0], opts)
+			       : open_ethdev_port(&ports[0], pools[0], opts);
 
-	if (!ethdev && (opts->shared || strcmp(opts->driver, "socket") != 0))
-		return -EINVAL;
-	if (!ethdev || opts->shared)
-		nb_packets += OG_PORT_SOCKET_PACKETS;
-	if (ethdev)
-		nb_packets += OG_PORT_ETHDEV_PACKETS;
-	ret = og_packet_pool_create(&pool, nb_packets);
-	if (ret < 0)
-		return ret;
-	ret = opts->shared ? open_shared_port(dp, pool, opts)
-	      : ethdev     ? open_ethdev_port(dp, pool, opts)
-			   : open_socket_port(dp, pool, opts);
-	if (ret < 0)
-		rte_mempool_free(pool);
+	for (uint16_t i = 1; i < nb_cores && ret == 0; i++) {
+		ret = og_port_behind_open(&ports[i], pools[i], ports[0]);
+		if (ret < 0)
+			while (i-- > 0)
+				ports[i]->ops->close(ports[i]);
+	}
 	return ret;
 }
 
-static void close_port(struct og_dataplane *dp)
+static int open_ports(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
 {
-	struct rte_mempool *pool = dp->port->pool;
+	struct rte_mempool *pools[OG_CORES_MAX] = {0};
+	struct og_port *ports[OG_CORES_MAX];
+	int ret = 0;
 
-	dp->port->ops->close(dp->port);
-	rte_mempool_free(pool);
+	if (!is_ethdev(opts) && (opts->shared || strcmp(opts->driver, "socket") != 0))
+		return -EINVAL;
+	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++)
+		ret = og_packet_pool_create(&pools[i], packets_of(opts, i, dp->nb_cores));
+	if (ret == 0)
+		ret = is_ethdev(opts) ? open_device_ports(ports, pools, dp->nb_cores, opts)
+				      : open_socket_ports(ports, pools, dp->nb_cores, opts);
+	if (ret < 0) {
+		for (uint16_t i = 0; i < dp->nb_cores; i++)
+			rte_mempool_free(pools[i]);
+		return ret;
+	}
+	for (uint16_t i = 0; i < dp->nb_cores; i++)
+		dp->cores[i].port = ports[i];
+	return 0;
 }
 
-static int open_events(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+/* Ports before pools: packets that wait in a port of one core may be another's. */
+static void close_ports(struct og_dataplane *dp)
 {
-	const struct og_stage_opts stage = {
-		.depth = or_default(opts->event_depth, OG_DATAPLANE_STAGE_DEPTH),
-		.nb_buffers = or_default(opts->event_buffers, OG_DATAPLANE_STAGE_BUFFERS),
-		.buffer_bytes = or_default(opts->event_buffer_bytes, OG_DATAPLANE_BUFFER_BYTES),
-		.doorbell = opts->router,
-	};
+	struct rte_mempool *pools[OG_CORES_MAX] = {0};
 
-	return og_stage_create(&dp->events, &stage);
+	for (uint16_t i = dp->nb_cores; i-- > 0;) {
+		struct og_port *port = dp->cores[i].port;
+
+		if (!port)
+			continue;
+		pools[i] = port->pool;
+		port->ops->close(port);
+	}
+	for (uint16_t i = 0; i < dp->nb_cores; i++)
+		rte_mempool_free(pools[i]);
 }
 
-static int open_commands(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+static int open_stage(struct og_stage **out, uint32_t depth, uint32_t nb_buffers,
+	uint32_t buffer_bytes, struct og_doorbell *doorbell)
 {
 	const struct og_stage_opts stage = {
-		.depth = or_default(opts->command_depth, OG_DATAPLANE_STAGE_DEPTH),
-		.nb_buffers = or_default(opts->command_buffers, OG_DATAPLANE_STAGE_BUFFERS),
-		.buffer_bytes = or_default(opts->command_buffer_bytes, OG_DATAPLANE_BUFFER_BYTES),
-		.doorbell = &dp->doorbell,
+		.depth = or_default(depth, OG_DATAPLANE_STAGE_DEPTH),
+		.nb_buffers = or_default(nb_buffers, OG_DATAPLANE_STAGE_BUFFERS),
+		.buffer_bytes = or_default(buffer_bytes, OG_DATAPLANE_BUFFER_BYTES),
+		.doorbell = doorbell,
 	};
 
-	return og_stage_create(&dp->commands, &stage);
+	return og_stage_create(out, &stage);
+}
+
+static int open_link(struct og_stage **out, struct og_doorbell *doorbell)
+{
+	const struct og_stage_opts stage = {
+		.depth = OG_DATAPLANE_STAGE_DEPTH,
+		.nb_buffers = LINK_BUFFERS,
+		.buffer_bytes = OG_PACKET_BYTES,
+		.secret = true,
+		.doorbell = doorbell,
+	};
+
+	return og_stage_create(out, &stage);
+}
+
+static int open_stages(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+{
+	struct core *first = &dp->cores[0];
+	int ret = 0;
+
+	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++) {
+		struct core *c = &dp->cores[i];
+
+		ret = open_stage(&c->events, opts->event_depth, opts->event_buffers,
+			opts->event_buffer_bytes, opts->router);
+		if (ret == 0)
+			ret = open_stage(&c->commands, opts->command_depth, opts->command_buffers,
+				opts->command_buffer_bytes, &c->doorbell);
+		if (ret == 0 && i > 0)
+			ret = open_link(&c->to_first, &first->doorbell);
+		if (ret == 0 && i > 0)
+			ret = open_link(&c->from_first, &c->doorbell);
+	}
+	for (uint16_t i = 0; i < dp->nb_cores; i++)
+		for (uint16_t k = 0; k < dp->nb_cores && ret == 0; k++)
+			if (i != k)
+				ret = og_handover_create(
+					&dp->handovers[i][k], OG_DATAPLANE_HANDOVER);
+	return ret;
+}
+
+static void close_stages(struct og_dataplane *dp)
+{
+	for (uint16_t i = 0; i < dp->nb_cores; i++) {
+		og_stage_destroy(dp->cores[i].events);
+		og_stage_destroy(dp->cores[i].commands);
+		og_stage_destroy(dp->cores[i].to_first);
+		og_stage_destroy(dp->cores[i].from_first);
+		for (uint16_t k = 0; k < dp->nb_cores; k++)
+			og_handover_destroy(dp->handovers[i][k]);
+	}
 }
 
 static int open_workers(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
@@ -174,157 +279,242 @@ static int open_workers(struct og_dataplane *dp, const struct og_dataplane_opts 
 	const struct og_workers_opts workers = {
 		.nb_workers = or_default(opts->nb_workers, 1),
 		.nb_jobs = or_default(opts->nb_jobs, OG_DATAPLANE_JOBS),
-		.doorbell = &dp->doorbell,
+		.doorbell = &dp->cores[0].doorbell,
 	};
 
 	return og_workers_create(&dp->workers, &workers);
 }
 
-static int open_lcore(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+static void describe_group(struct og_dataplane *dp, uint16_t idx, struct og_lcore_group *out)
 {
-	const struct og_lcore_opts lcore = {
-		.port = dp->port,
-		.workers = dp->workers,
-		.commands = dp->commands,
-		.doorbell = &dp->doorbell,
-		.poll = opts->poll,
-	};
+	*out = (struct og_lcore_group){.nb_cores = dp->nb_cores, .idx = idx};
+	for (uint16_t i = 0; i < dp->nb_cores; i++) {
+		struct core *c = &dp->cores[i];
 
-	dp->lcore_cpu = opts->lcore_cpu;
-	return og_lcore_create(&dp->lcore, &lcore);
+		if (i == idx)
+			continue;
+		out->to[i] = dp->handovers[idx][i];
+		out->from[i] = dp->handovers[i][idx];
+		out->bells[i] = &c->doorbell;
+		if (idx == 0) {
+			out->inboxes[i] = c->to_first;
+			out->behind[i] = c->port->behind ? c->port : NULL;
+		} else if (i == 0) {
+			out->inboxes[0] = dp->cores[idx].from_first;
+		}
+	}
+}
+
+static int open_lcores(struct og_dataplane *dp, const struct og_dataplane_opts *opts)
+{
+	int ret = 0;
+
+	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++) {
+		struct core *c = &dp->cores[i];
+		struct og_lcore_group group;
+		struct og_lcore_opts lcore = {
+			.port = c->port,
+			.workers = i == 0 ? dp->workers : NULL,
+			.commands = c->commands,
+			.doorbell = &c->doorbell,
+			.poll = opts->poll,
+		};
+
+		if (dp->nb_cores > 1) {
+			describe_group(dp, i, &group);
+			lcore.group = &group;
+		}
+		c->cpu = i == 0 ? opts->lcore_cpu : opts->more_cpus ? opts->more_cpus[i - 1] : -1;
+		ret = og_lcore_create(&c->lcore, &lcore);
+	}
+	return ret;
+}
+
+static int open_doorbells(struct og_dataplane *dp)
+{
+	int ret = 0;
+
+	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++)
+		ret = og_doorbell_init(&dp->cores[i].doorbell);
+	return ret;
+}
+
+static struct og_dataplane *allocate(uint16_t nb_cores)
+{
+	struct og_dataplane *dp = aligned_alloc(64, sizeof(*dp));
+
+	if (!dp)
+		return NULL;
+	memset(dp, 0, sizeof(*dp));
+	dp->nb_cores = nb_cores;
+	for (uint16_t i = 0; i < nb_cores; i++) {
+		sem_init(&dp->cores[i].started, 0, 0);
+		dp->cores[i].doorbell.fd = -1;
+	}
+	return dp;
 }
 
 int og_dataplane_open(struct og_dataplane **out, const struct og_dataplane_opts *opts, char *err,
 	size_t err_bytes)
 {
-	struct og_dataplane *dp = calloc(1, sizeof(*dp));
-	const char *what = "memory";
-	int ret = -ENOMEM;
+	uint16_t nb_cores = (uint16_t)or_default(opts->nb_cores, 1);
+	struct og_dataplane *dp;
+	const char *what = "DPDK's environment";
+	int ret;
 
+	if (nb_cores > OG_CORES_MAX)
+		return fail(-EINVAL, err, err_bytes, "polling cores");
+	dp = allocate(nb_cores);
 	if (!dp)
+		return fail(-ENOMEM, err, err_bytes, "memory");
+	ret = open_eal(opts, nb_cores);
+	if (ret == 0) {
+		what = opts->driver;
+		ret = open_ports(dp, opts);
+	}
+	if (ret == 0) {
+		what = "doorbell";
+		ret = open_doorbells(dp);
+	}
+	if (ret == 0) {
+		what = "stages";
+		ret = open_stages(dp, opts);
+	}
+	if (ret == 0) {
+		what = "crypto workers";
+		ret = open_workers(dp, opts);
+	}
+	if (ret == 0) {
+		what = "polling core";
+		ret = open_lcores(dp, opts);
+	}
+	if (ret < 0) {
+		og_dataplane_close(dp);
 		return fail(ret, err, err_bytes, what);
-	sem_init(&dp->started, 0, 0);
-	what = "DPDK's environment";
-	ret = open_eal(opts);
-	if (ret < 0)
-		goto free_dp;
-	what = opts->driver;
-	ret = open_port(dp, opts);
-	if (ret < 0)
-		goto free_dp;
-	what = "doorbell";
-	ret = og_doorbell_init(&dp->doorbell);
-	if (ret < 0)
-		goto close_port;
-	what = "stages";
-	ret = open_events(dp, opts);
-	if (ret < 0)
-		goto fini_doorbell;
-	ret = open_commands(dp, opts);
-	if (ret < 0)
-		goto destroy_events;
-	what = "crypto workers";
-	ret = open_workers(dp, opts);
-	if (ret < 0)
-		goto destroy_commands;
-	what = "polling core";
-	ret = open_lcore(dp, opts);
-	if (ret < 0)
-		goto destroy_workers;
+	}
 	*out = dp;
 	return 0;
-
-destroy_workers:
-	og_workers_destroy(dp->workers);
-destroy_commands:
-	og_stage_destroy(dp->commands);
-destroy_events:
-	og_stage_destroy(dp->events);
-fini_doorbell:
-	og_doorbell_fini(&dp->doorbell);
-close_port:
-	close_port(dp);
-free_dp:
-	sem_destroy(&dp->started);
-	free(dp);
-	return fail(ret, err, err_bytes, what);
 }
 
+/* Also of one that opened only in part. */
 void og_dataplane_close(struct og_dataplane *dp)
 {
 	if (!dp)
 		return;
 	og_dataplane_stop(dp);
-	og_lcore_destroy(dp->lcore);
+	for (uint16_t i = 0; i < dp->nb_cores; i++)
+		og_lcore_destroy(dp->cores[i].lcore);
 	og_workers_destroy(dp->workers);
-	og_stage_destroy(dp->commands);
-	og_stage_destroy(dp->events);
-	og_doorbell_fini(&dp->doorbell);
-	close_port(dp);
-	sem_destroy(&dp->started);
+	close_stages(dp);
+	close_ports(dp);
+	for (uint16_t i = 0; i < dp->nb_cores; i++) {
+		if (dp->cores[i].doorbell.fd >= 0)
+			og_doorbell_fini(&dp->cores[i].doorbell);
+		sem_destroy(&dp->cores[i].started);
+	}
 	free(dp);
 }
 
 const char *og_dataplane_port_name(const struct og_dataplane *dp)
 {
-	return dp->port->name;
+	return dp->cores[0].port->name;
 }
 
 void og_dataplane_local_addr(const struct og_dataplane *dp, uint16_t endpoint, struct og_addr *out)
 {
-	OG_ASSERT(endpoint < dp->port->nb_endpoints);
-	dp->port->ops->local_addr(dp->port, endpoint, out);
+	const struct og_port *port = dp->cores[0].port;
+
+	OG_ASSERT(endpoint < port->nb_endpoints);
+	port->ops->local_addr(port, endpoint, out);
+}
+
+void og_dataplane_core_env(struct og_dataplane *dp, uint16_t idx, struct og_core_env *env)
+{
+	env->tx = og_lcore_tx(dp->cores[idx].lcore);
+	env->jobs = idx == 0 ? og_workers_jobs(dp->workers) : NULL;
+	env->events = og_stage_sink(dp->cores[idx].events);
 }
 
 void og_dataplane_env(struct og_dataplane *dp, struct og_core_env *env)
 {
-	env->tx = og_lcore_tx(dp->lcore);
-	env->jobs = og_workers_jobs(dp->workers);
-	env->events = og_stage_sink(dp->events);
+	og_dataplane_core_env(dp, 0, env);
+}
+
+struct og_sink *og_dataplane_link(struct og_dataplane *dp, uint16_t from, uint16_t to)
+{
+	OG_ASSERT((from == 0) != (to == 0) && from < dp->nb_cores && to < dp->nb_cores);
+	return og_stage_sink(from == 0 ? dp->cores[to].from_first : dp->cores[from].to_first);
 }
 
 static void started(void *arg, int ret)
 {
-	struct og_dataplane *dp = arg;
+	struct core *c = arg;
 
-	dp->start_result = ret;
-	sem_post(&dp->started);
+	c->start_result = ret;
+	sem_post(&c->started);
 }
 
 static void *lcore_main(void *arg)
 {
-	struct og_dataplane *dp = arg;
+	struct core *c = arg;
 
-	og_lcore_run(dp->lcore, dp->core, started, dp);
+	og_lcore_run(c->lcore, c->core, started, c);
 	return NULL;
+}
+
+static int start_core(struct core *c, uint16_t idx)
+{
+	char name[16];
+	int ret;
+
+	snprintf(name, sizeof(name), "og-net-%u", idx);
+	ret = og_thread_start(&c->thread, name, c->cpu, lcore_main, c);
+	if (ret < 0)
+		return ret;
+	while (sem_wait(&c->started) < 0)
+		continue;
+	if (c->start_result < 0)
+		pthread_join(c->thread, NULL);
+	else
+		c->running = true;
+	return c->start_result;
+}
+
+int og_dataplane_start_cores(struct og_dataplane *dp, struct og_core *const *cores)
+{
+	if (dp->cores[0].core)
+		return -EALREADY;
+	for (uint16_t i = 0; i < dp->nb_cores; i++)
+		dp->cores[i].core = cores[i];
+	/* Core 0 last: it is the one that begins to talk. */
+	for (uint16_t i = dp->nb_cores; i-- > 0;) {
+		int ret = start_core(&dp->cores[i], i);
+
+		if (ret < 0) {
+			og_dataplane_stop(dp);
+			return ret;
+		}
+	}
+	return 0;
 }
 
 int og_dataplane_start(struct og_dataplane *dp, struct og_core *core)
 {
-	int ret;
-
-	if (dp->core)
-		return -EALREADY;
-	dp->core = core;
-	ret = og_thread_start(&dp->thread, "og-net-0", dp->lcore_cpu, lcore_main, dp);
-	if (ret < 0)
-		return ret;
-	while (sem_wait(&dp->started) < 0)
-		continue;
-	if (dp->start_result < 0)
-		pthread_join(dp->thread, NULL);
-	else
-		dp->running = true;
-	return dp->start_result;
+	OG_ASSERT(dp->nb_cores == 1);
+	return og_dataplane_start_cores(dp, &core);
 }
 
 void og_dataplane_stop(struct og_dataplane *dp)
 {
-	if (!dp->running)
-		return;
-	og_lcore_stop(dp->lcore);
-	pthread_join(dp->thread, NULL);
-	dp->running = false;
+	for (uint16_t i = 0; i < dp->nb_cores; i++) {
+		struct core *c = &dp->cores[i];
+
+		if (!c->running)
+			continue;
+		og_lcore_stop(c->lcore);
+		pthread_join(c->thread, NULL);
+		c->running = false;
+	}
 }
 
 /*
@@ -347,109 +537,182 @@ static void say_trouble(struct trouble *t, const char *what, uint64_t count)
 
 void og_dataplane_supervise(struct og_dataplane *dp)
 {
-	const struct og_lcore_counters *lc = og_lcore_counters(dp->lcore);
+	uint64_t no_mbuf = og_dataplane_drops(dp, OG_DROP_RX_NO_MBUF), tx_full = 0,
+		 handover_full = 0;
 
-	if (!dp->running)
+	if (!dp->cores[0].running)
 		return;
-	if (dp->port->ops->supervise)
-		dp->port->ops->supervise(dp->port);
-	say_trouble(&dp->troubles[0], "the packet pool is empty: packets are lost",
-		og_counter_read(&lc->tx_no_mbuf) + og_dataplane_drops(dp, OG_DROP_RX_NO_MBUF));
-	say_trouble(&dp->troubles[1], "the port takes less than is to be sent",
-		og_counter_read(&lc->tx_full));
+	for (uint16_t i = 0; i < dp->nb_cores; i++) {
+		const struct core *c = &dp->cores[i];
+		const struct og_lcore_counters *lc = og_lcore_counters(c->lcore);
+
+		if (c->port->ops->supervise)
+			c->port->ops->supervise(c->port);
+		no_mbuf += og_counter_read(&lc->tx_no_mbuf);
+		tx_full += og_counter_read(&lc->tx_full);
+		handover_full += og_counter_read(&lc->handover_full);
+	}
+	say_trouble(&dp->troubles[0], "the packet pool is empty: packets are lost", no_mbuf);
+	say_trouble(&dp->troubles[1], "the port takes less than is to be sent", tx_full);
 	say_trouble(&dp->troubles[2], "somebody else uses our IP address",
 		og_dataplane_drops(dp, OG_DROP_OWN_ADDRESS));
+	say_trouble(&dp->troubles[3], "a polling core does not keep up with what others hand it",
+		handover_full);
+}
+
+uint16_t og_dataplane_nb_cores(const struct og_dataplane *dp)
+{
+	return dp->nb_cores;
+}
+
+struct og_stage *og_dataplane_core_events(struct og_dataplane *dp, uint16_t idx)
+{
+	return dp->cores[idx].events;
+}
+
+struct og_stage *og_dataplane_core_commands(struct og_dataplane *dp, uint16_t idx)
+{
+	return dp->cores[idx].commands;
+}
+
+const struct og_lcore_counters *og_dataplane_core_counters(
+	const struct og_dataplane *dp, uint16_t idx)
+{
+	return og_lcore_counters(dp->cores[idx].lcore);
 }
 
 struct og_stage *og_dataplane_events(struct og_dataplane *dp)
 {
-	return dp->events;
+	return og_dataplane_core_events(dp, 0);
 }
 
 struct og_stage *og_dataplane_commands(struct og_dataplane *dp)
 {
-	return dp->commands;
+	return og_dataplane_core_commands(dp, 0);
 }
 
 const struct og_lcore_counters *og_dataplane_counters(const struct og_dataplane *dp)
 {
-	return og_lcore_counters(dp->lcore);
+	return og_dataplane_core_counters(dp, 0);
 }
 
 uint64_t og_dataplane_drops(const struct og_dataplane *dp, enum og_drop reason)
 {
-	return og_counter_read(&dp->port->drops[reason]);
+	uint64_t sum = 0;
+
+	for (uint16_t i = 0; i < dp->nb_cores; i++)
+		sum += og_counter_read(&dp->cores[i].port->drops[reason]);
+	return sum;
+}
+
+/* ---- metrics ---- */
+
+/* Labels, which metrics keep pointers to. */
+static const char *label(uint16_t core, const char *name, const char *value)
+{
+	size_t bytes = sizeof("lcore=\"16\",=\"\"") + strlen(name) + strlen(value);
+	char *text = malloc(bytes);
+
+	OG_ASSERT(text);
+	if (name[0])
+		snprintf(text, bytes, "lcore=\"%u\",%s=\"%s\"", core, name, value);
+	else
+		snprintf(text, bytes, "lcore=\"%u\"", core);
+	return text;
 }
 
 static void register_drops(const struct og_dataplane *dp)
 {
-	static char labels[OG_DROP_COUNT][48]; /* metrics keep pointers */
-
-	for (int i = 0; i < OG_DROP_COUNT; i++) {
-		const struct og_metric m = {
-			.name = "og_dataplane_drops_total",
-			.labels = labels[i],
-			.help = "Packets dropped, by reason.",
-			.type = OG_METRIC_COUNTER,
-			.value = &dp->port->drops[i],
-		};
-
-		snprintf(labels[i], sizeof(labels[i]), "lcore=\"0\",reason=\"%s\"",
-			og_drop_name((enum og_drop)i));
-		og_metrics_register(&m);
-	}
+	for (uint16_t core = 0; core < dp->nb_cores; core++)
+		for (int i = 0; i < OG_DROP_COUNT; i++)
+			og_metrics_register(&(struct og_metric){
+				.name = "og_dataplane_drops_total",
+				.labels = label(core, "reason", og_drop_name((enum og_drop)i)),
+				.help = "Packets dropped, by reason.",
+				.type = OG_METRIC_COUNTER,
+				.value = &dp->cores[core].port->drops[i],
+			});
 }
 
-static void register_phases(const struct og_lcore_counters *lc)
+static void register_phases(const struct og_dataplane *dp)
 {
-	static const char *const labels[OG_PHASE_COUNT] = {
-		[OG_PHASE_RX] = "lcore=\"0\",phase=\"rx\"",
-		[OG_PHASE_COMMANDS] = "lcore=\"0\",phase=\"commands\"",
-		[OG_PHASE_JOBS] = "lcore=\"0\",phase=\"jobs\"",
-		[OG_PHASE_TICK] = "lcore=\"0\",phase=\"tick\"",
-		[OG_PHASE_TX] = "lcore=\"0\",phase=\"tx\"",
+	static const char *const phases[OG_PHASE_COUNT] = {
+		[OG_PHASE_RX] = "rx",
+		[OG_PHASE_COMMANDS] = "commands",
+		[OG_PHASE_JOBS] = "jobs",
+		[OG_PHASE_TICK] = "tick",
+		[OG_PHASE_TX] = "tx",
 	};
 
-	for (int i = 0; i < OG_PHASE_COUNT; i++) {
-		const struct og_metric m = {
-			.name = "og_dataplane_phase_seconds_total",
-			.labels = labels[i],
-			.help = "Busy time by phase of a pass, estimated from one pass in 16.",
-			.type = OG_METRIC_COUNTER_NS,
-			.value = &lc->phase_ns[i],
-		};
+	for (uint16_t core = 0; core < dp->nb_cores; core++)
+		for (int i = 0; i < OG_PHASE_COUNT; i++)
+			og_metrics_register(&(struct og_metric){
+				.name = "og_dataplane_phase_seconds_total",
+				.labels = label(core, "phase", phases[i]),
+				.help = "Busy time by phase of a pass, estimated from one pass in "
+					"16.",
+				.type = OG_METRIC_COUNTER_NS,
+				.value = &og_lcore_counters(dp->cores[core].lcore)->phase_ns[i],
+			});
+}
 
-		og_metrics_register(&m);
-	}
+static void register_lcores(const struct og_dataplane *dp, const char *const *labels)
+{
+	static const struct {
+		const char *name, *help;
+		size_t offset; /* in the counters of a core */
+		enum og_metric_type type;
+	} rows[] = {
+#define LCORE(field) offsetof(struct og_lcore_counters, field)
+		{"og_dataplane_rx_packets_total", "Datagrams received.", LCORE(rx_packets), 0},
+		{"og_dataplane_rx_bytes_total", "Payload bytes received.", LCORE(rx_bytes), 0},
+		{"og_dataplane_tx_packets_total", "Datagrams given to the port.", LCORE(tx_packets),
+			0},
+		{"og_dataplane_tx_bytes_total", "Payload bytes sent.", LCORE(tx_bytes), 0},
+		{"og_dataplane_tx_full_total", "Buffers refused, transmit queue full.",
+			LCORE(tx_full), 0},
+		{"og_dataplane_tx_no_mbuf_total", "Buffers refused, pool empty.", LCORE(tx_no_mbuf),
+			0},
+		{"og_dataplane_handed_out_total", "Datagrams given to the core they belong to.",
+			LCORE(handed_out), 0},
+		{"og_dataplane_handed_in_total",
+			"Datagrams that other cores received for this one.", LCORE(handed_in), 0},
+		{"og_dataplane_handover_full_total",
+			"Datagrams dropped, the ring to their core full.", LCORE(handover_full), 0},
+		{"og_dataplane_commands_total", "Commands of the router handled.", LCORE(commands),
+			0},
+		{"og_dataplane_busy_seconds_total", "Time in passes with work.", LCORE(busy_ns),
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_idle_seconds_total", "Time in empty passes.", LCORE(idle_ns),
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_sleep_seconds_total", "Time asleep.", LCORE(sleep_ns),
+			OG_METRIC_COUNTER_NS},
+		{"og_dataplane_sleeps_total", "Times that the core blocked.", LCORE(sleeps), 0},
+#undef LCORE
+	};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++)
+		for (uint16_t core = 0; core < dp->nb_cores; core++) {
+			const struct og_lcore_counters *lc =
+				og_lcore_counters(dp->cores[core].lcore);
+
+			og_metrics_register(&(struct og_metric){.name = rows[i].name,
+				.labels = labels[core],
+				.help = rows[i].help,
+				.type = rows[i].type,
+				.value = (const uint8_t *)lc + rows[i].offset});
+		}
 }
 
 void og_dataplane_register_metrics(const struct og_dataplane *dp)
 {
-	const struct og_lcore_counters *lc = og_lcore_counters(dp->lcore);
 	const struct og_workers_counters *w = og_workers_counters(dp->workers);
+	const char *labels[OG_CORES_MAX];
 	const struct {
 		const char *name, *help;
 		const uint64_t *value;
 		enum og_metric_type type;
-	} metrics[] = {
-		{"og_dataplane_rx_packets_total", "Datagrams received.", &lc->rx_packets, 0},
-		{"og_dataplane_rx_bytes_total", "Payload bytes received.", &lc->rx_bytes, 0},
-		{"og_dataplane_tx_packets_total", "Datagrams given to the port.", &lc->tx_packets,
-			0},
-		{"og_dataplane_tx_bytes_total", "Payload bytes sent.", &lc->tx_bytes, 0},
-		{"og_dataplane_tx_full_total", "Buffers refused, transmit queue full.",
-			&lc->tx_full, 0},
-		{"og_dataplane_tx_no_mbuf_total", "Buffers refused, pool empty.", &lc->tx_no_mbuf,
-			0},
-		{"og_dataplane_commands_total", "Commands of the router handled.", &lc->commands,
-			0},
-		{"og_dataplane_busy_seconds_total", "Time in passes with work.", &lc->busy_ns,
-			OG_METRIC_COUNTER_NS},
-		{"og_dataplane_idle_seconds_total", "Time in empty passes.", &lc->idle_ns,
-			OG_METRIC_COUNTER_NS},
-		{"og_dataplane_sleep_seconds_total", "Time asleep.", &lc->sleep_ns,
-			OG_METRIC_COUNTER_NS},
-		{"og_dataplane_sleeps_total", "Times that the core blocked.", &lc->sleeps, 0},
+	} jobs[] = {
 		{"og_dataplane_jobs_posted_total", "Jobs for the crypto workers.", &w->posted, 0},
 		{"og_dataplane_jobs_done_total", "Jobs run.", &w->done, 0},
 		{"og_dataplane_jobs_shed_total", "Jobs not run, source over its share.", &w->shed,
@@ -460,17 +723,21 @@ void og_dataplane_register_metrics(const struct og_dataplane *dp)
 			OG_METRIC_GAUGE},
 	};
 
-	for (size_t i = 0; i < OG_ARRAY_LEN(metrics); i++) {
-		const struct og_metric m = {.name = metrics[i].name,
-			.labels = "lcore=\"0\"",
-			.help = metrics[i].help,
-			.type = metrics[i].type,
-			.value = metrics[i].value};
-
-		og_metrics_register(&m);
-	}
-	register_phases(lc);
+	for (uint16_t core = 0; core < dp->nb_cores; core++)
+		labels[core] = label(core, "", "");
+	register_lcores(dp, labels);
+	for (size_t i = 0; i < OG_ARRAY_LEN(jobs); i++)
+		og_metrics_register(&(struct og_metric){.name = jobs[i].name,
+			.labels = labels[0],
+			.help = jobs[i].help,
+			.type = jobs[i].type,
+			.value = jobs[i].value});
+	register_phases(dp);
 	register_drops(dp);
-	if (dp->port->ops->register_metrics)
-		dp->port->ops->register_metrics(dp->port);
+	for (uint16_t core = 0; core < dp->nb_cores; core++) {
+		const struct og_port *port = dp->cores[core].port;
+
+		if (port->ops->register_metrics)
+			port->ops->register_metrics(port);
+	}
 }

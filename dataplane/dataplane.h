@@ -1,6 +1,10 @@
 /*
  * dataplane.h: everything a core needs to run: EAL, port, workers, stages and its polling thread.
  *
+ * With several cores each has a polling thread, a port and stages of its own; core 0 has the crypto
+ * workers, and a stage joins it with each of the others in both directions. On sockets all ports share
+ * one address. A device has one queue, which is core 0's: it receives and sends for the others.
+ *
  * Order: open, env (create the core with it), start, stop, close (after the core is destroyed).
  * Between open and close the node may drop privileges: only start() needs system calls beyond those
  * of a running node (clone, io_uring_register).
@@ -27,6 +31,11 @@ struct og_dataplane_opts {
 	bool shared;            /* ethdev, net_af_xdp: see port_shared.h; bind may be 0.0.0.0 */
 	uint16_t nb_endpoints;  /* 1: server; 2: server and client; 0: 1 */
 	int lcore_cpu;          /* of the polling core; -1: wherever */
+	uint16_t nb_cores;      /* polling cores; 0: 1 */
+	const int *more_cpus;   /* of cores 1 and up; NULL: wherever */
+	/* socket, several cores: see port_socket.h */
+	const struct sock_filter *steering;
+	uint16_t nb_steering;
 	enum og_poll poll;
 	uint32_t nb_workers; /* crypto workers; 0: 1 */
 	uint32_t nb_jobs;    /* slots for jobs; 0: OG_DATAPLANE_JOBS */
@@ -48,7 +57,8 @@ enum {
 	OG_DATAPLANE_JOBS = 512,
 	OG_DATAPLANE_STAGE_DEPTH = 4096,
 	OG_DATAPLANE_STAGE_BUFFERS = 1024,
-	OG_DATAPLANE_BUFFER_BYTES = 16384
+	OG_DATAPLANE_BUFFER_BYTES = 16384,
+	OG_DATAPLANE_HANDOVER = 512 /* packets on their way from one core to another */
 };
 
 /* Returns 0, or a negative errno and the reason for people in `err`. */
@@ -64,9 +74,16 @@ void og_dataplane_local_addr(const struct og_dataplane *dp, uint16_t endpoint, s
 /* Fills tx, jobs and events; rand is the caller's. */
 void og_dataplane_env(struct og_dataplane *dp, struct og_core_env *env);
 
+/* The same of any core; `jobs` is NULL but for core 0. */
+void og_dataplane_core_env(struct og_dataplane *dp, uint16_t idx, struct og_core_env *env);
+/* Messages from one core to another, one of them core 0: they come as commands. */
+struct og_sink *og_dataplane_link(struct og_dataplane *dp, uint16_t from, uint16_t to);
+
 /* Run `core` on its polling thread, once per dataplane. Returns when it polls, or fails. */
 int og_dataplane_start(struct og_dataplane *dp, struct og_core *core) OG_MUST_CHECK;
-/* The core ends its pass, sends what it has queued, and its thread is joined. */
+/* All nb_cores of them; each has a steer(). */
+int og_dataplane_start_cores(struct og_dataplane *dp, struct og_core *const *cores) OG_MUST_CHECK;
+/* The cores end their pass, send what they have queued, and their threads are joined: core 0 first. */
 void og_dataplane_stop(struct og_dataplane *dp);
 
 /*
@@ -75,9 +92,15 @@ void og_dataplane_stop(struct og_dataplane *dp);
  */
 void og_dataplane_supervise(struct og_dataplane *dp);
 
-struct og_stage *og_dataplane_events(struct og_dataplane *dp);   /* core to router */
-struct og_stage *og_dataplane_commands(struct og_dataplane *dp); /* router to core */
+struct og_stage *og_dataplane_events(struct og_dataplane *dp);   /* core 0 to router */
+struct og_stage *og_dataplane_commands(struct og_dataplane *dp); /* router to core 0 */
 const struct og_lcore_counters *og_dataplane_counters(const struct og_dataplane *dp);
+struct og_stage *og_dataplane_core_events(struct og_dataplane *dp, uint16_t idx);
+struct og_stage *og_dataplane_core_commands(struct og_dataplane *dp, uint16_t idx);
+const struct og_lcore_counters *og_dataplane_core_counters(
+	const struct og_dataplane *dp, uint16_t idx);
+uint16_t og_dataplane_nb_cores(const struct og_dataplane *dp);
+/* Of all ports together. */
 uint64_t og_dataplane_drops(const struct og_dataplane *dp, enum og_drop reason);
 
 /* Register all counters with base/metrics.h; then `dp` must live as long as the process. */

@@ -1,8 +1,10 @@
 #include "dataplane/lcore.h"
 
 #include "base/count.h"
+#include "dataplane/handover.h"
 #include "dataplane/packet.h"
 #include "dataplane/port.h"
+#include "dataplane/port_behind.h"
 #include "dataplane/worker.h"
 
 #include <errno.h>
@@ -16,7 +18,7 @@
 
 enum {
 	TX_QUEUE = 512,     /* datagrams that may wait for the port */
-	COMMANDS_PASS = 64, /* commands handled in one pass */
+	COMMANDS_PASS = 64, /* commands of one sender handled in one pass */
 	NAP_PART = 8,
 	SAMPLE = 16,        /* one pass in so many is timed by phase */
 	STOP_FLUSHES = 100, /* tries to send what is queued at the end, a millisecond apart */
@@ -44,6 +46,11 @@ struct og_lcore {
 	bool tick_soon;                        /* the core was refused a buffer: let it try again */
 	bool command_pending;                  /* `command` was refused by the core */
 	struct og_msg command;
+	struct og_stage *command_from;
+	struct og_stage *inboxes[OG_CORES_MAX]; /* the router's first */
+	uint32_t nb_inboxes;
+	struct og_lcore_group group; /* nb_cores 0: alone */
+	bool has_behind;
 	int epoll_fd;
 	bool port_wakes; /* the port has descriptors to wait for */
 	alignas(64) struct og_lcore_counters counters;
@@ -77,6 +84,8 @@ static uint32_t flush(struct og_lcore *lc)
 		memmove(lc->tx_queue, &lc->tx_queue[sent],
 			(lc->nb_tx - sent) * sizeof(lc->tx_queue[0]));
 	lc->nb_tx -= sent;
+	if (sent > 0 && lc->opts.port->behind)
+		og_doorbell_ring(lc->group.bells[0]); /* that core has the device */
 	og_count_add(&lc->counters.tx_packets, sent);
 	return sent;
 }
@@ -118,46 +127,132 @@ static void commit(struct og_tx *tx, uint16_t endpoint, const struct og_addr *ds
 		flush(lc);
 }
 
-static uint16_t rx(struct og_lcore *lc)
+static void describe(struct rte_mbuf *m, struct og_dgram *out)
+{
+	const struct og_packet *p = og_packet(m);
+
+	*out = (struct og_dgram){
+		.data = rte_pktmbuf_mtod(m, uint8_t *),
+		.len_bytes = rte_pktmbuf_data_len(m),
+		.endpoint = p->endpoint,
+		.src = p->peer,
+	};
+}
+
+static void input(struct og_lcore *lc, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct og_dgram burst[OG_BURST];
+
+	for (uint16_t i = 0; i < n; i++)
+		describe(pkts[i], &burst[i]);
+	lc->core->ops->input(lc->core, burst, n, lc->now_ns);
+}
+
+static void hand_over(struct og_lcore *lc, uint16_t to, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t taken = og_handover_push(lc->group.to[to], pkts, n);
+
+	if (taken < n) {
+		og_count_add(&lc->counters.handover_full, n - taken);
+		rte_pktmbuf_free_bulk(pkts + taken, n - taken);
+	}
+	og_count_add(&lc->counters.handed_out, taken);
+	if (taken > 0)
+		og_doorbell_ring(lc->group.bells[to]);
+}
+
+/* Keeps what is ours at the head of `pkts` and hands the rest over; returns how many are ours. */
+static uint16_t sort_out(struct og_lcore *lc, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct rte_mbuf *away[OG_CORES_MAX][OG_BURST];
+	uint16_t nb_away[OG_CORES_MAX] = {0}, ours = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		struct og_dgram d;
+		uint16_t to;
+
+		describe(pkts[i], &d);
+		to = lc->core->ops->steer(lc->core, &d);
+		if (to >= lc->group.nb_cores || to == lc->group.idx)
+			pkts[ours++] = pkts[i];
+		else
+			away[to][nb_away[to]++] = pkts[i];
+	}
+	for (uint16_t to = 0; to < lc->group.nb_cores; to++)
+		if (nb_away[to] > 0)
+			hand_over(lc, to, away[to], nb_away[to]);
+	return ours;
+}
+
+/* What others received for us, a burst of each; and what they are done with of ours. */
+static uint32_t rx_handed(struct og_lcore *lc)
 {
 	struct rte_mbuf *pkts[OG_BURST];
-	struct og_dgram burst[OG_BURST];
-	uint16_t n = lc->opts.port->ops->rx_burst(lc->opts.port, pkts, OG_BURST);
+	uint32_t total = 0;
+
+	for (uint16_t i = 0; i < lc->group.nb_cores; i++) {
+		uint16_t n;
+
+		if (i == lc->group.idx)
+			continue;
+		og_handover_collect(lc->group.to[i]);
+		n = og_handover_pop(lc->group.from[i], pkts, OG_BURST);
+		if (n == 0)
+			continue;
+		input(lc, pkts, n);
+		og_handover_give_back(lc->group.from[i], pkts, n);
+		total += n;
+	}
+	og_count_add(&lc->counters.handed_in, total);
+	return total;
+}
+
+static uint32_t rx(struct og_lcore *lc)
+{
+	struct rte_mbuf *pkts[OG_BURST];
+	uint16_t n = lc->opts.port->ops->rx_burst(lc->opts.port, pkts, OG_BURST), ours = n;
 	uint64_t bytes = 0;
 
-	if (n == 0)
-		return 0;
-	for (uint16_t i = 0; i < n; i++) {
-		const struct og_packet *p = og_packet(pkts[i]);
-
-		burst[i] = (struct og_dgram){
-			.data = rte_pktmbuf_mtod(pkts[i], uint8_t *),
-			.len_bytes = rte_pktmbuf_data_len(pkts[i]),
-			.endpoint = p->endpoint,
-			.src = p->peer,
-		};
-		bytes += burst[i].len_bytes;
+	if (n > 0) {
+		for (uint16_t i = 0; i < n; i++)
+			bytes += rte_pktmbuf_data_len(pkts[i]);
+		if (lc->group.nb_cores > 1)
+			ours = sort_out(lc, pkts, n);
+		if (ours > 0) {
+			input(lc, pkts, ours);
+			rte_pktmbuf_free_bulk(pkts, ours);
+		}
+		og_count_add(&lc->counters.rx_packets, n);
+		og_count_add(&lc->counters.rx_bytes, bytes);
 	}
-	lc->core->ops->input(lc->core, burst, n, lc->now_ns);
-	rte_pktmbuf_free_bulk(pkts, n);
-	og_count_add(&lc->counters.rx_packets, n);
-	og_count_add(&lc->counters.rx_bytes, bytes);
+	return lc->group.nb_cores > 1 ? n + rx_handed(lc) : n;
+}
+
+static uint32_t take_commands(struct og_lcore *lc, struct og_stage *from)
+{
+	uint32_t n;
+
+	for (n = 0; n < COMMANDS_PASS; n++) {
+		if (!lc->command_pending && og_stage_pop(from, &lc->command) < 0)
+			break;
+		lc->command_from = from;
+		lc->command_pending =
+			lc->core->ops->command(lc->core, &lc->command, lc->now_ns) < 0;
+		if (lc->command_pending)
+			break; /* offered again in the next pass, and in order */
+		og_stage_release(from, &lc->command);
+	}
 	return n;
 }
 
 static uint32_t commands(struct og_lcore *lc)
 {
-	uint32_t n;
+	uint32_t n = 0;
 
-	for (n = 0; n < COMMANDS_PASS; n++) {
-		if (!lc->command_pending && og_stage_pop(lc->opts.commands, &lc->command) < 0)
-			break;
-		lc->command_pending =
-			lc->core->ops->command(lc->core, &lc->command, lc->now_ns) < 0;
-		if (lc->command_pending)
-			break; /* offered again in the next pass, and in order */
-		og_stage_release(lc->opts.commands, &lc->command);
-	}
+	if (lc->command_pending)
+		n = take_commands(lc, lc->command_from);
+	for (uint32_t i = 0; i < lc->nb_inboxes && !lc->command_pending; i++)
+		n += take_commands(lc, lc->inboxes[i]);
 	og_count_add(&lc->counters.commands, n);
 	return n;
 }
@@ -171,10 +266,31 @@ static void job_done(void *arg, struct og_job *job)
 
 static uint32_t jobs(struct og_lcore *lc)
 {
-	uint32_t n = og_workers_poll(lc->opts.workers, job_done, lc);
+	uint32_t n;
 
+	if (!lc->opts.workers)
+		return 0;
+	n = og_workers_poll(lc->opts.workers, job_done, lc);
 	og_count_add(&lc->counters.jobs, n);
 	return n;
+}
+
+/* What cores without a queue of their own have to send, as far as there is room. */
+static uint32_t take_from_behind(struct og_lcore *lc)
+{
+	uint32_t total = 0;
+
+	for (uint16_t i = 0; i < lc->group.nb_cores; i++) {
+		uint16_t room = (uint16_t)OG_MIN(TX_QUEUE - lc->nb_tx, (uint32_t)OG_BURST);
+		uint16_t n;
+
+		if (!lc->group.behind[i])
+			continue;
+		n = og_port_behind_pop(lc->group.behind[i], &lc->tx_queue[lc->nb_tx], room);
+		lc->nb_tx += n;
+		total += n;
+	}
+	return total;
 }
 
 /* True if the core was called: it has news, or its deadline has come. */
@@ -228,6 +344,8 @@ static bool poll_once(struct og_lcore *lc)
 	phase_ends(lc, timed, OG_PHASE_JOBS);
 	news |= tick(lc, news);
 	phase_ends(lc, timed, OG_PHASE_TICK);
+	if (lc->has_behind)
+		news |= take_from_behind(lc) > 0;
 	news |= flush(lc) > 0;
 	phase_ends(lc, timed, OG_PHASE_TX);
 	if (timed && news)
@@ -257,6 +375,21 @@ static bool stopping(const struct og_lcore *lc)
 	return __atomic_load_n(&lc->stop, __ATOMIC_RELAXED);
 }
 
+/* The last look: whoever pushed before the announcement did not ring. */
+static bool anything_waits(const struct og_lcore *lc)
+{
+	for (uint32_t i = 0; i < lc->nb_inboxes; i++)
+		if (og_stage_count(lc->inboxes[i]) > 0)
+			return true;
+	for (uint16_t i = 0; i < lc->group.nb_cores; i++) {
+		if (lc->group.from[i] && !og_handover_empty(lc->group.from[i]))
+			return true;
+		if (lc->group.behind[i] && !og_port_behind_empty(lc->group.behind[i]))
+			return true;
+	}
+	return lc->opts.workers && og_workers_ready(lc->opts.workers);
+}
+
 static void block(const struct og_lcore *lc, uint64_t ns)
 {
 	const struct timespec ts = {(time_t)(ns / OG_NS_PER_S), (long)(ns % OG_NS_PER_S)};
@@ -275,9 +408,7 @@ static void go_to_sleep(struct og_lcore *lc, uint64_t idle_since_ns)
 	if (ns == 0)
 		return;
 	og_doorbell_announce(lc->opts.doorbell);
-	/* The last look: whoever pushed before the announcement did not ring. */
-	if (og_stage_count(lc->opts.commands) == 0 && !og_workers_ready(lc->opts.workers) &&
-		!stopping(lc))
+	if (!anything_waits(lc) && !stopping(lc))
 		block(lc, ns);
 	og_doorbell_awake(lc->opts.doorbell);
 }
@@ -324,7 +455,7 @@ static void give_back_what_is_lent(struct og_lcore *lc)
 	rte_pktmbuf_free(lc->reserved);
 	lc->reserved = NULL;
 	if (lc->command_pending)
-		og_stage_release(lc->opts.commands, &lc->command);
+		og_stage_release(lc->command_from, &lc->command);
 	lc->command_pending = false;
 }
 
@@ -381,13 +512,23 @@ static int open_epoll(struct og_lcore *lc)
 	lc->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (lc->epoll_fd < 0)
 		return -errno;
-	lc->port_wakes = nb_fds > 0;
+	lc->port_wakes = nb_fds > 0 || lc->opts.port->behind;
 	ret = watch(lc, lc->opts.doorbell->fd);
 	for (uint32_t i = 0; i < nb_fds && ret == 0; i++)
 		ret = watch(lc, fds[i]);
 	if (ret < 0)
 		close(lc->epoll_fd);
 	return ret;
+}
+
+static void join_group(struct og_lcore *lc, const struct og_lcore_group *group)
+{
+	lc->group = *group;
+	for (uint16_t i = 0; i < group->nb_cores; i++) {
+		lc->has_behind |= group->behind[i] != NULL;
+		if (group->inboxes[i])
+			lc->inboxes[lc->nb_inboxes++] = group->inboxes[i];
+	}
 }
 
 int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts)
@@ -401,6 +542,9 @@ int og_lcore_create(struct og_lcore **out, const struct og_lcore_opts *opts)
 	lc->opts = *opts;
 	lc->pool = opts->port->pool;
 	lc->tx = (struct og_tx){.reserve = reserve, .commit = commit};
+	lc->inboxes[lc->nb_inboxes++] = opts->commands;
+	if (opts->group)
+		join_group(lc, opts->group);
 	ret = open_epoll(lc);
 	if (ret < 0) {
 		free(lc);

@@ -6,6 +6,9 @@
  * follow each other without end; with OG_POLL_ADAPTIVE an idle core sleeps until a datagram, a
  * command, a job or its own deadline wakes it.
  *
+ * Several cores of one node form a group. What a core's steer() says belongs to another is handed over
+ * (handover.h); what does not fit is counted and dropped. Messages between cores come as commands do.
+ *
  * Units:   ns of CLOCK_BOOTTIME, bytes.
  * Threads: og_lcore_run() is the core's thread; create, stop and destroy belong to the main thread.
  *          Counters are written by the core and may be read by any thread.
@@ -15,18 +18,31 @@
 #include "base/core.h"
 #include "dataplane/stage.h"
 
+struct og_handover;
 struct og_port;
 struct og_workers;
 struct og_lcore;
 
 enum og_poll { OG_POLL_ADAPTIVE, OG_POLL_BUSY };
 
+/* One core's view of its group. Arrays are by core; the own place is NULL. */
+struct og_lcore_group {
+	uint16_t nb_cores;
+	uint16_t idx; /* of this core */
+	struct og_handover *to[OG_CORES_MAX];
+	struct og_handover *from[OG_CORES_MAX];
+	struct og_doorbell *bells[OG_CORES_MAX];
+	struct og_stage *inboxes[OG_CORES_MAX]; /* messages of that core; NULL: it sends none */
+	struct og_port *behind[OG_CORES_MAX]; /* its port, when that sends through ours; or NULL */
+};
+
 struct og_lcore_opts {
 	struct og_port *port;
-	struct og_workers *workers;
+	struct og_workers *workers; /* NULL: the core posts no jobs */
 	struct og_stage *commands;
-	struct og_doorbell *doorbell; /* rung by `commands` and `workers` */
+	struct og_doorbell *doorbell; /* rung by `commands`, `workers` and the group */
 	enum og_poll poll;
+	const struct og_lcore_group *group; /* NULL: the only core; copied */
 };
 
 /* What a pass consists of. */
@@ -48,9 +64,12 @@ struct og_lcore_counters {
 	uint64_t tx_no_mbuf; /* reserve() refused: packet pool empty */
 	uint64_t commands;
 	uint64_t jobs;
-	uint64_t busy_ns;  /* in passes that did something */
-	uint64_t idle_ns;  /* in passes that found nothing */
-	uint64_t sleep_ns; /* blocked */
+	uint64_t handed_out;    /* packets given to the core they belong to */
+	uint64_t handed_in;     /* and taken from others */
+	uint64_t handover_full; /* not given: its ring is full. Dropped */
+	uint64_t busy_ns;       /* in passes that did something */
+	uint64_t idle_ns;       /* in passes that found nothing */
+	uint64_t sleep_ns;      /* blocked */
 	uint64_t sleeps;
 	uint64_t phase_ns[OG_PHASE_COUNT]; /* of busy_ns, estimated from one pass in 16 */
 };

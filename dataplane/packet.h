@@ -3,7 +3,8 @@
  * datagram comes from or goes to.
  *
  * Units:   bytes.
- * Threads: a pool is used by one thread at a time: the one that opens, then the polling core.
+ * Threads: packets are taken from a pool by one thread at a time: the one that opens, then its polling
+ *          core. They may be freed by any thread with an lcore id.
  * Memory:  pools are sized at create.
  */
 #pragma once

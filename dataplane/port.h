@@ -71,6 +71,7 @@ struct og_port {
 	struct rte_mempool
 		*pool; /* atomic; supervise() may replace it, and frees the old one late */
 	uint16_t nb_endpoints;
+	bool behind; /* port_behind.h: nothing arrives here by itself */
 	uint64_t drops[OG_DROP_COUNT];
 };
 

@@ -354,7 +354,7 @@ static int open_socket(struct shared_port *p, struct rte_mempool *pool,
 	if (og_addr_u32(&socket.bind) == 0)
 		ret = address_of(if_name, &socket.bind);
 	if (ret == 0)
-		ret = og_port_socket_open(&p->socket, pool, &socket);
+		ret = og_port_socket_open(&p->socket, &pool, 1, &socket);
 	if (ret < 0)
 		OG_LOG(port, ERR, "an address of %s: %s", if_name, strerror(-ret));
 	return ret;

@@ -1,8 +1,10 @@
 #include "dataplane/port_socket_priv.h"
 
+#include "base/core.h"
 #include "base/log.h"
 
 #include <errno.h>
+#include <linux/filter.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -104,6 +106,12 @@ static int bind_near(int fd, const struct og_addr *addr)
 	return ret == -EADDRINUSE ? bind_to(fd, addr, 0) : ret;
 }
 
+static void close_sockets(const int *fds, uint16_t nb)
+{
+	for (uint16_t i = 0; i < nb; i++)
+		close(fds[i]);
+}
+
 static int open_sockets(int *fds, const struct og_port_socket_opts *opts)
 {
 	int ret;
@@ -117,34 +125,117 @@ static int open_sockets(int *fds, const struct og_port_socket_opts *opts)
 				close(fds[i]);
 		}
 		if (ret < 0) {
-			while (i-- > 0)
-				close(fds[i]);
+			close_sockets(fds, i);
 			return ret;
 		}
 	}
 	return 0;
 }
 
-int og_port_socket_open(
-	struct og_port **out, struct rte_mempool *pool, const struct og_port_socket_opts *opts)
+static int share(int fd)
 {
-	int fds[OG_PORT_ENDPOINTS_MAX], ret;
+	const int on = 1;
 
-	if (opts->nb_endpoints == 0 || opts->nb_endpoints > OG_PORT_ENDPOINTS_MAX)
-		return -EINVAL;
-	ret = open_sockets(fds, opts);
-	if (ret < 0)
+	return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0 ? -errno : 0;
+}
+
+/* One more socket for each of `first`, at the same addresses. */
+static int open_beside(int *fds, const int *first, uint16_t nb)
+{
+	for (uint16_t i = 0; i < nb; i++) {
+		struct sockaddr_in at = {0};
+		socklen_t len = sizeof(at);
+		struct og_addr addr;
+		int ret;
+
+		fds[i] = ret = make_socket();
+		if (ret >= 0)
+			ret = share(fds[i]);
+		if (ret == 0 && getsockname(first[i], (struct sockaddr *)&at, &len) < 0)
+			ret = -errno;
+		if (ret == 0) {
+			addr = og_addr_from_sockaddr(&at);
+			ret = bind_to(fds[i], &addr, addr.port);
+		}
+		if (ret < 0) {
+			close_sockets(fds, (uint16_t)(fds[i] < 0 ? i : i + 1));
+			return ret;
+		}
+	}
+	return 0;
+}
+
+/*
+ * The sockets of all ports. The first ones are bound without SO_REUSEPORT, so that they fail where
+ * somebody else is; only then they are shared, in the order that the program counts by.
+ */
+static int open_all(
+	int (*fds)[OG_PORT_ENDPOINTS_MAX], uint16_t nb, const struct og_port_socket_opts *opts)
+{
+	const struct sock_fprog program = {
+		.len = opts->nb_steering, .filter = (struct sock_filter *)opts->steering};
+	int ret = open_sockets(fds[0], opts);
+	uint16_t opened;
+
+	if (ret < 0 || nb == 1)
 		return ret;
-	if (!opts->no_io_uring) {
-		ret = og_port_uring_open(out, pool, fds, opts->nb_endpoints);
+	for (uint16_t i = 0; i < opts->nb_endpoints && ret == 0; i++)
+		ret = share(fds[0][i]);
+	for (opened = 1; opened < nb && ret == 0; opened++) {
+		ret = open_beside(fds[opened], fds[0], opts->nb_endpoints);
+		if (ret < 0)
+			break;
+	}
+	if (ret < 0) {
+		for (uint16_t k = 0; k < opened; k++)
+			close_sockets(fds[k], opts->nb_endpoints);
+		return ret;
+	}
+	for (uint16_t i = 0; opts->steering && i < opts->nb_endpoints; i++)
+		if (setsockopt(fds[0][i], SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &program,
+			    sizeof(program)) < 0)
+			OG_LOG(port, INFO, "the kernel does not steer datagrams to their cores: %s",
+				strerror(errno));
+	return 0;
+}
+
+static int open_one(struct og_port **out, struct rte_mempool *pool, const int *fds, bool *io_uring,
+	uint16_t nb_endpoints)
+{
+	int ret;
+
+	if (*io_uring) {
+		ret = og_port_uring_open(out, pool, fds, nb_endpoints);
 		if (ret == 0)
 			return 0;
+		*io_uring = false;
 		OG_LOG(port, INFO, "io_uring cannot be used (%s): recvmmsg instead",
 			strerror(-ret));
 	}
-	ret = og_port_mmsg_open(out, pool, fds, opts->nb_endpoints);
+	return og_port_mmsg_open(out, pool, fds, nb_endpoints);
+}
+
+int og_port_socket_open(struct og_port **out, struct rte_mempool *const *pools, uint16_t nb,
+	const struct og_port_socket_opts *opts)
+{
+	int fds[OG_CORES_MAX][OG_PORT_ENDPOINTS_MAX], ret;
+	bool io_uring = !opts->no_io_uring;
+
+	if (opts->nb_endpoints == 0 || opts->nb_endpoints > OG_PORT_ENDPOINTS_MAX || nb == 0 ||
+		nb > OG_CORES_MAX)
+		return -EINVAL;
+	ret = open_all(fds, nb, opts);
 	if (ret < 0)
-		for (uint16_t i = 0; i < opts->nb_endpoints; i++)
-			close(fds[i]);
-	return ret;
+		return ret;
+	for (uint16_t k = 0; k < nb; k++) {
+		ret = open_one(&out[k], pools[k], fds[k], &io_uring, opts->nb_endpoints);
+		if (ret == 0)
+			continue;
+		for (uint16_t i = 0; i < k; i++)
+			out[i]->ops->close(out[i]);
+		for (uint16_t i = k; i < nb; i++)
+			close_sockets(fds[i], opts->nb_endpoints);
+		return ret;
+	}
+	return 0;
 }

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { ALIGN = 64 };
 
@@ -20,6 +21,7 @@ struct og_stage {
 	struct og_doorbell *doorbell;
 	struct og_sink sink;
 	bool many_producers;
+	size_t secret_bytes; /* of all buffers, when they are secret */
 	/*
 	 * Several producers take turns. Not the ring's own MP modes: a producer preempted half-way
 	 * would make the others spin, and DPDK 22.11's MP, RTS and HTS code lacks an acquire that
@@ -56,6 +58,10 @@ static int create_buffers(struct og_stage *s, const struct og_stage_opts *opts)
 	for (uint32_t i = 0; i < opts->nb_buffers; i++)
 		rte_ring_sp_enqueue_elem(s->idle, &i, sizeof(i));
 	s->buffer_bytes = opts->buffer_bytes;
+	if (opts->secret) {
+		s->secret_bytes = (size_t)s->stride * opts->nb_buffers;
+		(void)mlock(s->buffers, s->secret_bytes); /* a low limit is no reason to stop */
+	}
 	return 0;
 }
 
@@ -93,6 +99,10 @@ void og_stage_destroy(struct og_stage *s)
 {
 	if (!s)
 		return;
+	if (s->secret_bytes > 0) {
+		explicit_bzero(s->buffers, s->secret_bytes);
+		munlock(s->buffers, s->secret_bytes);
+	}
 	free(s->idle);
 	free(s->buffers);
 	free(s->ring);
@@ -169,6 +179,8 @@ void og_stage_release(struct og_stage *s, const struct og_msg *msg)
 	if (!msg->data)
 		return;
 	idx = (uint32_t)((size_t)(msg->data - s->buffers) / s->stride);
+	if (s->secret_bytes > 0)
+		explicit_bzero(s->buffers + (size_t)idx * s->stride, msg->len_bytes);
 	rte_ring_sp_enqueue_elem(s->idle, &idx, sizeof(idx));
 }
 

@@ -22,6 +22,7 @@ struct og_stage_opts {
 	uint32_t nb_buffers;   /* 0: messages without data only */
 	uint32_t buffer_bytes; /* most data of one message */
 	bool many_producers;
+	bool secret; /* data is keys: wiped when released, in memory that is locked if allowed */
 	struct og_doorbell
 		*doorbell; /* of the consumer, rung at each push; NULL: it never sleeps */
 };
