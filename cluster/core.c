@@ -3,23 +3,26 @@
 #include "base/bytes.h"
 #include "base/count.h"
 #include "base/metrics.h"
+#include "cluster/far.h"
 #include "cluster/outbox.h"
 #include "cluster/peers.h"
+#include "cluster/steer.h"
+#include "cluster/stream_core.h"
 #include "cluster/swarm.h"
 #include "dht/dht.h"
 #include "dht/rpc.h"
+#include "dht/view.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	PEERS_MAX_DEFAULT = 1024,
 	KNOWN_PEERS_MAX = 4096,
 	NODES_SAVED_MAX = 64,
 };
 
-static const uint64_t frame_budget_default = 256ull << 20;
 static const uint64_t stop_wait_ns = 1500 * OG_NS_PER_MS;
 static const uint64_t stop_silence_ns =
 	500 * OG_NS_PER_MS; /* nobody answers: the network is dead */
@@ -34,6 +37,10 @@ struct cluster_core {
 	struct og_peers *peers;
 	struct og_swarm *swarm;
 	struct og_outbox outbox;
+	struct og_far *far; /* NULL: the only core */
+	struct og_dht_view *view;
+	uint16_t nb_cores;
+	uint32_t peers_max;
 	struct og_cluster_core_stats stats;
 	uint64_t now_ns;
 	uint64_t stop_by, stop_heard_at;
@@ -72,10 +79,47 @@ static bool dht_firewall(void *ctx, const uint8_t key[32], bool incoming)
 	return refused;
 }
 
-static int dht_reserve(void *ctx, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
+static bool is_far(const struct cluster_core *c, uint64_t stream)
+{
+	return c->far && og_far_core_of_stream(c->far, stream) != 0;
+}
+
+/* All cores together hold as many as one would. Where one is wanted an older one gives way. */
+static bool has_room(struct cluster_core *c, uint16_t core, uint64_t now_ns)
+{
+	const struct og_msg evict = {.type = OG_LINK_EVICT};
+
+	if (og_peers_held(c->peers) + og_far_held(c->far) < c->peers_max)
+		return true;
+	if (core == 0)
+		return og_peers_evict(c->peers, now_ns);
+	og_far_tell(c->far, core, &evict); /* for who comes next */
+	return false;
+}
+
+static int reserve_somewhere(struct cluster_core *c, const uint8_t key[32], uint64_t *stream,
+	uint32_t *udx_id, uint64_t now_ns)
+{
+	uint16_t core = og_far_core_of_key(c->far, key);
+	int ret = -ENOSPC;
+
+	if (has_room(c, core, now_ns)) {
+		if (core == 0)
+			return og_peers_reserve(c->peers, stream, udx_id, now_ns);
+		ret = og_far_reserve(c->far, core, stream, udx_id);
+	}
+	if (ret < 0)
+		og_count(&c->stats.refused_full);
+	return ret;
+}
+
+static int dht_reserve(
+	void *ctx, const uint8_t key[32], uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
+	if (c->far)
+		return reserve_somewhere(c, key, stream, udx_id, now_ns);
 	return og_peers_reserve(c->peers, stream, udx_id, now_ns);
 }
 
@@ -83,14 +127,39 @@ static void dht_release(void *ctx, uint64_t stream, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
-	og_peers_release(c->peers, stream, now_ns);
+	if (is_far(c, stream))
+		og_far_release(c->far, stream);
+	else
+		og_peers_release(c->peers, stream, now_ns);
+}
+
+static struct og_tx *dht_stream_tx(void *ctx, uint64_t stream)
+{
+	struct cluster_core *c = ctx;
+
+	return is_far(c, stream) ? og_far_tx(c->far, stream) : NULL;
+}
+
+static void connected_far(struct cluster_core *c, const struct og_dht_conn *conn, uint64_t now_ns)
+{
+	bool dialling = og_swarm_dialling(c->swarm, conn->remote_key);
+	bool exempt =
+		conn->has_remote && og_dht_rpc_address_exempt(og_dht_rpc(c->dht), &conn->remote);
+
+	if (og_far_connected(c->far, conn, dialling, exempt) == 0 || !conn->initiator)
+		return;
+	og_count(&c->stats.dials_failed);
+	og_swarm_dial_failed(c->swarm, conn->tag, now_ns);
 }
 
 static void dht_connected(void *ctx, const struct og_dht_conn *conn, uint64_t now_ns)
 {
 	struct cluster_core *c = ctx;
 
-	og_peers_connected(c->peers, conn, now_ns);
+	if (is_far(c, conn->stream))
+		connected_far(c, conn, now_ns);
+	else
+		og_peers_connected(c->peers, conn, now_ns);
 }
 
 static void dht_connect_failed(
@@ -150,6 +219,7 @@ static const struct og_dht_ops dht_ops = {
 	.firewall = dht_firewall,
 	.stream_reserve = dht_reserve,
 	.stream_release = dht_release,
+	.stream_tx = dht_stream_tx,
 	.connected = dht_connected,
 	.connect_failed = dht_connect_failed,
 	.topic_peer = dht_topic_peer,
@@ -281,11 +351,15 @@ static void note_ready(struct cluster_core *c, uint64_t now_ns)
 
 static void drive_stop(struct cluster_core *c, uint64_t now_ns)
 {
-	bool quiet = og_swarm_topics(c->swarm) == 0 && og_peers_count(c->peers) == 0;
+	const struct og_msg close_all = {.type = OG_LINK_CLOSE_ALL};
+	bool quiet = og_swarm_topics(c->swarm) == 0 && og_peers_count(c->peers) == 0 &&
+		     (!c->far || og_far_held(c->far) == 0);
 
 	if (!quiet && now_ns < c->stop_by && now_ns < c->stop_heard_at + stop_silence_ns)
 		return;
 	og_peers_close_all(c->peers, now_ns);
+	if (c->far)
+		og_far_tell_all(c->far, &close_all);
 	c->stop = STOPPED;
 	post(c, OG_EV_STOPPED, NULL, 0, NULL, 0);
 }
@@ -311,13 +385,19 @@ static uint64_t core_tick(struct og_core *core, uint64_t now_ns)
 		drive_stop(c, now_ns);
 		next = OG_MIN(next, OG_MIN(c->stop_by, c->stop_heard_at + stop_silence_ns));
 	}
-	if (!og_outbox_flush(&c->outbox))
+	if (c->view) {
+		due = og_dht_view_publish(c->view, og_dht_rpc(c->dht), now_ns);
+		next = OG_MIN(next, due);
+	}
+	if (!og_outbox_flush(&c->outbox) || (c->far && !og_far_flush(c->far)))
 		next = OG_MIN(next, now_ns + OG_NS_PER_MS);
 	return next;
 }
 
 static void begin_stop(struct cluster_core *c, uint64_t now_ns)
 {
+	const struct og_msg end_all = {.type = OG_LINK_END_ALL};
+
 	if (c->stop != RUNNING)
 		return;
 	c->stop = STOPPING;
@@ -327,6 +407,8 @@ static void begin_stop(struct cluster_core *c, uint64_t now_ns)
 	if (c->listening && og_dht_unlisten(c->dht, now_ns) == 0)
 		c->listening = false;
 	og_peers_end_all(c->peers, now_ns);
+	if (c->far)
+		og_far_tell_all(c->far, &end_all);
 }
 
 static void dial(struct cluster_core *c, const struct og_msg *m, uint64_t now_ns)
@@ -379,11 +461,47 @@ static void value_command(struct cluster_core *c, const struct og_msg *m, uint64
 		dht_value_done(c, m->arg, ret, 0, NULL, 0, now_ns);
 }
 
+/* Of another core. */
+static void link_message(struct cluster_core *c, const struct og_msg *m, uint64_t now_ns)
+{
+	struct og_addr addr = og_addr_from_key(m->arg);
+
+	switch ((enum og_link_message)m->type) {
+	case OG_LINK_FIRST_PACKET:
+		og_dht_stream_seen(
+			c->dht, (uint64_t)m->gen << 32 | m->slot, m->flags, &addr, now_ns);
+		break;
+	case OG_LINK_UP:
+		og_swarm_connected(c->swarm, m->key, m->flags & 1, now_ns);
+		break;
+	case OG_LINK_DOWN:
+		og_swarm_disconnected(c->swarm, m->key, now_ns);
+		break;
+	case OG_LINK_DIAL_FAILED:
+		og_swarm_dial_failed(c->swarm, m->arg, now_ns);
+		break;
+	case OG_LINK_DIAL_ABANDON:
+		og_swarm_dial_abandon(c->swarm, m->key, now_ns);
+		break;
+	case OG_LINK_HEARD:
+		og_dht_rpc_heard(og_dht_rpc(c->dht), &addr, m->key, now_ns);
+		break;
+	default:
+		og_far_note(c->far, m);
+		break;
+	}
+}
+
 static int core_command(struct og_core *core, const struct og_msg *m, uint64_t now_ns)
 {
 	struct cluster_core *c = self(core);
 
 	c->now_ns = now_ns;
+	if (m->type >= OG_LINK_TAKE) {
+		if (c->far)
+			link_message(c, m, now_ns);
+		return 0;
+	}
 	switch ((enum og_core_command)m->type) {
 	case OG_CMD_JOIN:
 		if (og_swarm_join(c->swarm, m->key, m->flags, now_ns) < 0)
@@ -419,15 +537,21 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 			og_count(&c->stats.refused_full);
 		if (m->type == OG_CMD_DENY)
 			og_swarm_ban(c->swarm, m->key, now_ns);
+		if (c->far)
+			og_far_tell_all(c->far, m);
 		break;
 	case OG_CMD_UNALLOW:
 	case OG_CMD_UNDENY:
 		og_peers_list_remove(c->peers, m->type == OG_CMD_UNALLOW, m->key);
 		if (m->type == OG_CMD_UNDENY)
 			og_swarm_unban(c->swarm, m->key);
+		if (c->far)
+			og_far_tell_all(c->far, m);
 		break;
 	case OG_CMD_ENFORCE:
 		og_peers_enforce(c->peers, now_ns);
+		if (c->far)
+			og_far_tell_all(c->far, m);
 		break;
 	case OG_CMD_PUT_IMMUTABLE:
 	case OG_CMD_GET_IMMUTABLE:
@@ -453,14 +577,30 @@ static void core_job_done(struct og_core *core, struct og_job *job, uint64_t now
 	og_dht_job_done(c->dht, job, now_ns);
 }
 
+static uint16_t core_steer(const struct og_core *core, const struct og_dgram *d)
+{
+	const struct cluster_core *c = OG_CONTAINER_OF(core, const struct cluster_core, base);
+
+	return og_steer(d->data, d->len_bytes, 0, c->nb_cores);
+}
+
 static const struct og_core_ops core_ops = {
 	.input = core_input,
 	.tick = core_tick,
 	.command = core_command,
 	.job_done = core_job_done,
+	.steer = core_steer,
 };
 
 /* ---- create ---- */
+
+static int create_far(struct cluster_core *c, const struct og_cluster_core_opts *opts)
+{
+	if (c->nb_cores == 1)
+		return 0;
+	return og_far_create(&c->far, c->nb_cores, og_slots_per_core(c->peers_max, c->nb_cores),
+		opts->links, og_rand_u64(opts->env.rand));
+}
 
 static int create_dht(
 	struct cluster_core *c, const struct og_cluster_core_opts *opts, uint64_t now_ns)
@@ -500,7 +640,7 @@ int og_cluster_core_create(
 	struct og_core **out, const struct og_cluster_core_opts *opts, uint64_t now_ns)
 {
 	struct cluster_core *c = calloc(1, sizeof(*c));
-	uint32_t nb_conns = opts->peers_max ? opts->peers_max : PEERS_MAX_DEFAULT;
+	uint32_t nb_conns;
 	struct og_peers_opts po;
 	struct og_swarm_opts so;
 	int ret;
@@ -511,6 +651,10 @@ int og_cluster_core_create(
 	c->env = opts->env;
 	c->keys = *opts->keys;
 	c->now_ns = now_ns;
+	c->view = opts->view;
+	c->nb_cores = OG_MAX(opts->nb_cores, 1);
+	c->peers_max = opts->peers_max ? opts->peers_max : OG_PEERS_MAX_DEFAULT;
+	nb_conns = og_slots_per_core(c->peers_max, c->nb_cores);
 	/* Every connection can open and close while the ring is full, twice over. */
 	ret = og_outbox_init(&c->outbox, opts->env.events, nb_conns * 4 + 256);
 	if (ret < 0)
@@ -519,9 +663,10 @@ int og_cluster_core_create(
 		.own_key = c->keys.public_key,
 		.nb_conns = nb_conns,
 		.per_key_max = opts->peers_per_key_max,
-		.per_net_max = opts->peers_per_net_max,
-		.frame_budget_bytes =
-			opts->frame_budget_bytes ? opts->frame_budget_bytes : frame_budget_default,
+		.per_net_max = og_per_net_max(opts->peers_per_net_max, c->nb_cores),
+		.frame_budget_bytes = (opts->frame_budget_bytes ? opts->frame_budget_bytes
+								: OG_FRAME_BUDGET_DEFAULT) /
+				      c->nb_cores,
 		.tx = opts->env.tx,
 		.rand = opts->env.rand,
 		.outbox = &c->outbox,
@@ -545,6 +690,11 @@ int og_cluster_core_create(
 	if (ret < 0)
 		goto destroy;
 	og_peers_wire(c->peers, c->dht, c->swarm);
+	ret = create_far(c, opts);
+	if (ret < 0)
+		goto destroy;
+	if (c->view)
+		(void)!og_dht_view_publish(c->view, og_dht_rpc(c->dht), now_ns);
 	*out = &c->base;
 	return 0;
 
@@ -563,6 +713,7 @@ void og_cluster_core_destroy(struct og_core *core)
 	og_dht_destroy(c->dht);
 	og_peers_destroy(c->peers);
 	og_swarm_destroy(c->swarm);
+	og_far_destroy(c->far);
 	og_outbox_fini(&c->outbox);
 	og_keypair_wipe(&c->keys);
 	free(c);
@@ -573,48 +724,96 @@ const struct og_cluster_core_stats *og_cluster_core_stats(const struct og_core *
 	return &OG_CONTAINER_OF(core, const struct cluster_core, base)->stats;
 }
 
-void og_cluster_core_metrics_register(struct og_core *core)
+/* What connections count, each core for itself. */
+static void connections_register(const struct og_cluster_core_stats *const *stats, uint16_t nb)
+{
+	static const struct {
+		const char *name, *reason, *help;
+		size_t offset;
+		enum og_metric_type type;
+	} rows[] = {
+#define STAT(field) offsetof(struct og_cluster_core_stats, field)
+		{"og_core_rx_datagrams_total", NULL, "Datagrams received.", STAT(rx_datagrams),
+			OG_METRIC_COUNTER},
+		{"og_core_rx_unknown_total", NULL, "Datagrams neither DHT nor of a live stream.",
+			STAT(rx_unknown), OG_METRIC_COUNTER},
+		{"og_core_peers", NULL, "Open member connections.", STAT(peers), OG_METRIC_GAUGE},
+		{"og_core_peers_opened_total", NULL, "Member connections opened.",
+			STAT(peers_opened), OG_METRIC_COUNTER},
+		{"og_core_peers_closed_total", NULL, "Member connections closed.",
+			STAT(peers_closed), OG_METRIC_COUNTER},
+		{"og_core_duplicates_total", NULL, "Connections closed by the duplicate rule.",
+			STAT(duplicates_closed), OG_METRIC_COUNTER},
+		{"og_core_handshakes_total", NULL, "Handshakes completed.", STAT(handshakes),
+			OG_METRIC_COUNTER},
+		{"og_core_dials_total", NULL, "Connection attempts.", STAT(dials),
+			OG_METRIC_COUNTER},
+		{"og_core_dials_failed_total", NULL, "Connection attempts that failed.",
+			STAT(dials_failed), OG_METRIC_COUNTER},
+		{"og_core_refused_total", "firewall", "Connections and requests refused.",
+			STAT(refused_firewall), OG_METRIC_COUNTER},
+		{"og_core_refused_total", "full", "Connections and requests refused.",
+			STAT(refused_full), OG_METRIC_COUNTER},
+		{"og_core_refused_total", "limit", "Connections and requests refused.",
+			STAT(refused_limit), OG_METRIC_COUNTER},
+		{"og_core_half_open_evicted_total", NULL,
+			"Connections not yet open that gave way to new ones.",
+			STAT(half_open_evicted), OG_METRIC_COUNTER},
+		{"og_core_events_dropped_total", NULL, "Events lost to a full ring.",
+			STAT(events_dropped), OG_METRIC_COUNTER},
+#undef STAT
+	};
+	enum { LABEL_BYTES = 40 };
+	char(*labels)[LABEL_BYTES] = calloc(OG_ARRAY_LEN(rows) * nb, sizeof(*labels));
+
+	OG_ASSERT(labels); /* alive as long as the process */
+	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++)
+		for (uint16_t core = 0; core < nb; core++) {
+			const char *reason = rows[i].reason;
+			char *label = *labels++;
+
+			if (nb > 1)
+				snprintf(label, LABEL_BYTES, "core=\"%u\"%s", core,
+					reason ? "," : "");
+			if (reason)
+				snprintf(label + strlen(label), LABEL_BYTES - strlen(label),
+					"reason=\"%s\"", reason);
+			og_metrics_register(&(struct og_metric){.name = rows[i].name,
+				.labels = label[0] ? label : NULL,
+				.help = rows[i].help,
+				.type = rows[i].type,
+				.value = (const uint8_t *)stats[core] + rows[i].offset});
+		}
+}
+
+void og_cluster_cores_metrics_register(
+	struct og_core *core, struct og_core *const *others, uint16_t nb_others)
 {
 	struct cluster_core *c = self(core);
-	const struct og_cluster_core_stats *s = &c->stats;
+	const struct og_cluster_core_stats *stats[OG_CORES_MAX] = {&c->stats};
+	struct og_peers *peers[OG_CORES_MAX] = {c->peers};
 	const struct og_metric metrics[] = {
-		{"og_core_rx_datagrams_total", NULL, "Datagrams received.", OG_METRIC_COUNTER,
-			&s->rx_datagrams},
-		{"og_core_rx_unknown_total", NULL, "Datagrams neither DHT nor of a live stream.",
-			OG_METRIC_COUNTER, &s->rx_unknown},
-		{"og_core_peers", NULL, "Open member connections.", OG_METRIC_GAUGE, &s->peers},
-		{"og_core_peers_opened_total", NULL, "Member connections opened.",
-			OG_METRIC_COUNTER, &s->peers_opened},
-		{"og_core_peers_closed_total", NULL, "Member connections closed.",
-			OG_METRIC_COUNTER, &s->peers_closed},
-		{"og_core_duplicates_total", NULL, "Connections closed by the duplicate rule.",
-			OG_METRIC_COUNTER, &s->duplicates_closed},
-		{"og_core_handshakes_total", NULL, "Handshakes completed.", OG_METRIC_COUNTER,
-			&s->handshakes},
-		{"og_core_dials_total", NULL, "Connection attempts.", OG_METRIC_COUNTER, &s->dials},
-		{"og_core_dials_failed_total", NULL, "Connection attempts that failed.",
-			OG_METRIC_COUNTER, &s->dials_failed},
-		{"og_core_refused_total", "reason=\"firewall\"",
-			"Connections and requests refused.", OG_METRIC_COUNTER,
-			&s->refused_firewall},
-		{"og_core_refused_total", "reason=\"full\"", "Connections and requests refused.",
-			OG_METRIC_COUNTER, &s->refused_full},
-		{"og_core_refused_total", "reason=\"limit\"", "Connections and requests refused.",
-			OG_METRIC_COUNTER, &s->refused_limit},
-		{"og_core_half_open_evicted_total", NULL,
-			"Connections not yet open that gave way to new ones.", OG_METRIC_COUNTER,
-			&s->half_open_evicted},
-		{"og_core_events_dropped_total", NULL, "Events lost to a full ring.",
-			OG_METRIC_COUNTER, &s->events_dropped},
 		{"og_core_table_nodes", NULL, "Nodes in the DHT routing table.", OG_METRIC_GAUGE,
-			&s->table_nodes},
+			&c->stats.table_nodes},
 		{"og_core_persistent", NULL, "1 while this node stores records for others.",
-			OG_METRIC_GAUGE, &s->persistent},
-		{"og_core_topics", NULL, "Topics joined.", OG_METRIC_GAUGE, &s->topics},
+			OG_METRIC_GAUGE, &c->stats.persistent},
+		{"og_core_topics", NULL, "Topics joined.", OG_METRIC_GAUGE, &c->stats.topics},
 	};
 
+	for (uint16_t i = 0; i < nb_others; i++) {
+		stats[i + 1] = og_stream_core_stats(others[i]);
+		peers[i + 1] = og_stream_core_peers(others[i]);
+	}
+	connections_register(stats, nb_others + 1);
 	for (size_t i = 0; i < OG_ARRAY_LEN(metrics); i++)
 		og_metrics_register(&metrics[i]);
 	og_dht_metrics_register(c->dht);
-	og_peers_metrics_register(c->peers);
+	if (c->view)
+		og_dht_view_metrics_register(c->view);
+	og_peers_metrics_register(peers, nb_others + 1u);
+}
+
+void og_cluster_core_metrics_register(struct og_core *core)
+{
+	og_cluster_cores_metrics_register(core, NULL, 0);
 }

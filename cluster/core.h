@@ -6,6 +6,9 @@
  * is named by (slot, gen) from PEER_OPEN to PEER_CLOSED; a message with a gen that has passed is
  * ignored.
  *
+ * A node may have several cores, each on a thread of its own. Then slots are counted through all of
+ * them (cores.h): commands about a peer go to the core of its slot, all others to core 0.
+ *
  * Writing: the router may have up to OG_PEER_CREDIT_BYTES of WRITE data under way per peer. The core
  * returns credit with PEER_CREDIT (arg = bytes taken by the stream since the last one). More than
  * that closes the peer (-ENOBUFS).
@@ -73,6 +76,8 @@ enum og_core_event {
 
 enum og_core_tristate { OG_CORE_AUTO, OG_CORE_YES, OG_CORE_NO };
 
+struct og_dht_view;
+
 struct og_cluster_core_opts {
 	struct og_core_env env;
 	const struct og_keypair *keys;   /* copied */
@@ -94,6 +99,10 @@ struct og_cluster_core_opts {
 	uint32_t dht_records;        /* kept for others; 0: the store's default */
 	uint32_t dht_values;
 	uint64_t wall_ms; /* ms since 1970, or 0 */
+	/* Of a node with several cores this is core 0; the others are made by stream_core.h. */
+	uint16_t nb_cores;                   /* 0 or 1: the only one */
+	struct og_sink *links[OG_CORES_MAX]; /* to core i, from 1 on; they come as commands there */
+	struct og_dht_view *view;            /* kept up to date for the others; outlives the core */
 };
 
 /* Counters of the core; one writer. */
@@ -112,3 +121,6 @@ void og_cluster_core_destroy(struct og_core *core);
 const struct og_cluster_core_stats *og_cluster_core_stats(const struct og_core *core);
 /* Registers the counters of the core, its DHT and its streams. */
 void og_cluster_core_metrics_register(struct og_core *core);
+/* Of all cores of a node: `core` is core 0, others[i] core i + 1. */
+void og_cluster_cores_metrics_register(
+	struct og_core *core, struct og_core *const *others, uint16_t nb_others);

@@ -52,7 +52,9 @@ struct block {
 struct og_peers {
 	struct og_peers_opts opts;
 	struct og_streams *streams;
-	struct og_dht *dht;
+	const struct og_peers_ops *ops;
+	void *ctx;
+	struct og_dht *dht; /* of the core that has one */
 	struct og_swarm *swarm;
 	struct conn *conns;
 	int32_t *buckets;
@@ -69,14 +71,16 @@ struct og_peers {
 	uint8_t (*denied)[32];
 };
 
-static struct og_stream_id id_of(uint64_t handle)
+/* To others a slot is counted through all cores. */
+static struct og_stream_id id_of(const struct og_peers *p, uint64_t handle)
 {
-	return (struct og_stream_id){(uint32_t)handle, (uint32_t)(handle >> 32)};
+	return (struct og_stream_id){
+		(uint32_t)handle - p->opts.slot_base, (uint32_t)(handle >> 32)};
 }
 
-static uint64_t handle_of(struct og_stream_id id)
+static uint64_t handle_of(const struct og_peers *p, struct og_stream_id id)
 {
-	return (uint64_t)id.gen << 32 | id.slot;
+	return (uint64_t)id.gen << 32 | (id.slot + p->opts.slot_base);
 }
 
 static struct conn *conn_get(struct og_peers *p, struct og_stream_id id)
@@ -91,7 +95,7 @@ static struct conn *conn_get(struct og_peers *p, struct og_stream_id id)
 
 static struct conn *conn_of_msg(struct og_peers *p, const struct og_msg *m)
 {
-	struct conn *c = conn_get(p, (struct og_stream_id){m->slot, m->gen});
+	struct conn *c = conn_get(p, id_of(p, (uint64_t)m->gen << 32 | m->slot));
 
 	return c && c->state == CONN_OPEN ? c : NULL;
 }
@@ -140,9 +144,10 @@ static void due_at(struct og_peers *p, struct conn *c, uint64_t when_ns)
 	p->due = OG_MIN(p->due, when_ns);
 }
 
-static struct og_msg event(const struct conn *c, enum og_core_event type)
+static struct og_msg event(const struct og_peers *p, const struct conn *c, enum og_core_event type)
 {
-	struct og_msg m = {.type = (uint16_t)type, .slot = c->id.slot, .gen = c->id.gen};
+	struct og_msg m = {
+		.type = (uint16_t)type, .slot = c->id.slot + p->opts.slot_base, .gen = c->id.gen};
 
 	memcpy(m.key, c->key, sizeof(m.key));
 	return m;
@@ -196,7 +201,7 @@ static void return_credit(struct og_peers *p, struct conn *c, uint32_t n)
 	c->credit_owed_bytes += n;
 	if (c->credit_owed_bytes < CREDIT_STEP_BYTES)
 		return;
-	m = event(c, OG_EV_PEER_CREDIT);
+	m = event(p, c, OG_EV_PEER_CREDIT);
 	m.arg = c->credit_owed_bytes;
 	if (og_outbox_post(p->opts.outbox, &m) == 0)
 		c->credit_owed_bytes = 0;
@@ -236,18 +241,20 @@ static void conn_forget(struct og_peers *p, struct conn *c, int reason, uint64_t
 		conn_unlink(p, c);
 	c->state = CONN_FREE;
 	if (state == CONN_OPEN) {
-		struct og_msg m = event(c, OG_EV_PEER_CLOSED);
+		struct og_msg m = event(p, c, OG_EV_PEER_CLOSED);
 
 		m.arg = (uint64_t)(int64_t)reason;
 		og_outbox_post(p->opts.outbox, &m);
 		og_count(&p->opts.stats->peers_closed);
 		og_count_add(&p->opts.stats->peers, (uint64_t)-1);
 		if (!conn_find(p, c->key) || conn_find(p, c->key)->state != CONN_OPEN)
-			og_swarm_disconnected(p->swarm, c->key, now_ns);
+			p->ops->down(p->ctx, c->key, now_ns);
 	} else if (state == CONN_STARTED && c->initiator) {
 		og_count(&p->opts.stats->dials_failed);
-		og_swarm_dial_failed(p->swarm, c->dial_tag, now_ns);
+		p->ops->dial_failed(p->ctx, c->dial_tag, now_ns);
 	}
+	if (p->ops->freed)
+		p->ops->freed(p->ctx, handle_of(p, c->id), now_ns);
 }
 
 static void conn_close(struct og_peers *p, struct conn *c, int reason, uint64_t now_ns)
@@ -319,7 +326,7 @@ static bool net_has_room(struct og_peers *p, const struct og_addr *remote, uint6
 	struct conn *oldest = NULL;
 	uint32_t n = 0;
 
-	if (og_dht_rpc_address_exempt(og_dht_rpc(p->dht), remote))
+	if (p->ops->exempt(p->ctx, remote))
 		return true;
 	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
 		struct conn *c = &p->conns[i];
@@ -345,6 +352,16 @@ static bool has_room(struct og_peers *p, const struct og_dht_conn *n, uint64_t n
 	return false;
 }
 
+bool og_peers_evict(struct og_peers *p, uint64_t now_ns)
+{
+	return evict_any(p, now_ns);
+}
+
+uint32_t og_peers_held(const struct og_peers *p)
+{
+	return og_streams_nb_live(p->streams);
+}
+
 int og_peers_reserve(struct og_peers *p, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
 {
 	struct og_stream_id id;
@@ -363,13 +380,13 @@ int og_peers_reserve(struct og_peers *p, uint64_t *stream, uint32_t *udx_id, uin
 	c->state = CONN_RESERVED;
 	c->first_block = c->last_block = NONE;
 	c->due = OG_NEVER;
-	*stream = handle_of(id);
+	*stream = handle_of(p, id);
 	return 0;
 }
 
 void og_peers_release(struct og_peers *p, uint64_t stream, uint64_t now_ns)
 {
-	struct conn *c = conn_get(p, id_of(stream));
+	struct conn *c = conn_get(p, id_of(p, stream));
 
 	if (c)
 		conn_close(p, c, 0, now_ns);
@@ -398,7 +415,7 @@ static bool new_one_wins(
 
 void og_peers_connected(struct og_peers *p, const struct og_dht_conn *n, uint64_t now_ns)
 {
-	struct conn *c = conn_get(p, id_of(n->stream));
+	struct conn *c = conn_get(p, id_of(p, n->stream));
 	struct conn *existing;
 	bool contested;
 
@@ -409,7 +426,7 @@ void og_peers_connected(struct og_peers *p, const struct og_dht_conn *n, uint64_
 		return;
 	}
 	existing = conn_find(p, n->remote_key);
-	contested = existing || (!n->initiator && og_swarm_dialling(p->swarm, n->remote_key));
+	contested = existing || (!n->initiator && p->ops->dialling(p->ctx, n->remote_key));
 	memcpy(c->key, n->remote_key, sizeof(c->key));
 	c->initiator = n->initiator;
 	c->dial_tag = n->tag;
@@ -420,7 +437,7 @@ void og_peers_connected(struct og_peers *p, const struct og_dht_conn *n, uint64_
 		if (existing)
 			og_stream_keepalive(p->streams, existing->id, now_ns);
 		if (n->initiator)
-			og_swarm_dial_abandon(p->swarm, n->remote_key, now_ns);
+			p->ops->dial_abandon(p->ctx, n->remote_key, now_ns);
 		conn_close(p, c, 0, now_ns);
 		return;
 	}
@@ -437,7 +454,7 @@ static void on_first_packet(
 {
 	struct og_peers *p = ctx;
 
-	og_dht_stream_seen(p->dht, handle_of(id), endpoint, src, p->now_ns);
+	p->ops->first_packet(p->ctx, handle_of(p, id), endpoint, src, p->now_ns);
 }
 
 /* One connection per key: those that this one won against. */
@@ -470,15 +487,15 @@ static void on_open(void *ctx, struct og_stream_id id)
 	c->due = OG_NEVER;
 	close_older(p, c);
 	if (!c->initiator)
-		og_swarm_dial_abandon(p->swarm, c->key, p->now_ns);
-	og_swarm_connected(p->swarm, c->key, c->initiator, p->now_ns);
+		p->ops->dial_abandon(p->ctx, c->key, p->now_ns);
+	p->ops->up(p->ctx, c->key, c->initiator, p->now_ns);
 	og_count(&p->opts.stats->peers_opened);
 	og_count(&p->opts.stats->peers);
 	og_stream_info(p->streams, id, &info);
 	c->remote = info.remote;
 	memcpy(addr, c->remote.ip, 4);
 	og_store_be16(addr + 4, c->remote.port);
-	m = event(c, OG_EV_PEER_OPEN);
+	m = event(p, c, OG_EV_PEER_OPEN);
 	m.flags = c->initiator;
 	m.data = addr;
 	m.len_bytes = sizeof(addr);
@@ -506,7 +523,7 @@ static void on_data(void *ctx, struct og_stream_id id, const uint8_t *plain, siz
 	if (!c || c->state != CONN_OPEN)
 		return;
 	for (size_t off = 0; off < n; off += OG_WRITE_MAX_BYTES) {
-		struct og_msg m = event(c, OG_EV_PEER_DATA);
+		struct og_msg m = event(p, c, OG_EV_PEER_DATA);
 
 		m.data = plain + off;
 		m.len_bytes = (uint32_t)OG_MIN(n - off, (size_t)OG_WRITE_MAX_BYTES);
@@ -530,7 +547,7 @@ static void on_end(void *ctx, struct og_stream_id id)
 
 	if (!c || c->state != CONN_OPEN)
 		return;
-	m = event(c, OG_EV_PEER_END);
+	m = event(p, c, OG_EV_PEER_END);
 	og_outbox_post(p->opts.outbox, &m);
 }
 
@@ -747,18 +764,93 @@ void og_peers_flush(struct og_peers *p, uint64_t now_ns)
 	og_streams_flush(p->streams, now_ns);
 }
 
-/* ---- create ---- */
+/* ---- metrics ---- */
 
-void og_peers_metrics_register(struct og_peers *p)
+void og_peers_metrics_register(struct og_peers *const *peers, uint32_t nb)
 {
-	og_streams_metrics_register(&p->streams, 1);
+	struct og_streams *streams[OG_CORES_MAX];
+
+	for (uint32_t i = 0; i < nb; i++)
+		streams[i] = peers[i]->streams;
+	og_streams_metrics_register(streams, nb);
 }
+
+/* ---- neighbours on the same core ---- */
+
+static bool near_dialling(void *ctx, const uint8_t key[32])
+{
+	struct og_peers *p = ctx;
+
+	return og_swarm_dialling(p->swarm, key);
+}
+
+static bool near_exempt(void *ctx, const struct og_addr *a)
+{
+	struct og_peers *p = ctx;
+
+	return og_dht_rpc_address_exempt(og_dht_rpc(p->dht), a);
+}
+
+static void near_first_packet(
+	void *ctx, uint64_t stream, uint16_t endpoint, const struct og_addr *src, uint64_t now_ns)
+{
+	struct og_peers *p = ctx;
+
+	og_dht_stream_seen(p->dht, stream, endpoint, src, now_ns);
+}
+
+static void near_up(void *ctx, const uint8_t key[32], bool initiator, uint64_t now_ns)
+{
+	struct og_peers *p = ctx;
+
+	og_swarm_connected(p->swarm, key, initiator, now_ns);
+}
+
+static void near_down(void *ctx, const uint8_t key[32], uint64_t now_ns)
+{
+	struct og_peers *p = ctx;
+
+	og_swarm_disconnected(p->swarm, key, now_ns);
+}
+
+static void near_dial_failed(void *ctx, uint64_t tag, uint64_t now_ns)
+{
+	struct og_peers *p = ctx;
+
+	og_swarm_dial_failed(p->swarm, tag, now_ns);
+}
+
+static void near_dial_abandon(void *ctx, const uint8_t key[32], uint64_t now_ns)
+{
+	struct og_peers *p = ctx;
+
+	og_swarm_dial_abandon(p->swarm, key, now_ns);
+}
+
+static const struct og_peers_ops near_ops = {
+	.dialling = near_dialling,
+	.exempt = near_exempt,
+	.first_packet = near_first_packet,
+	.up = near_up,
+	.down = near_down,
+	.dial_failed = near_dial_failed,
+	.dial_abandon = near_dial_abandon,
+};
 
 void og_peers_wire(struct og_peers *p, struct og_dht *dht, struct og_swarm *swarm)
 {
 	p->dht = dht;
 	p->swarm = swarm;
+	og_peers_wire_far(p, &near_ops, p);
 }
+
+void og_peers_wire_far(struct og_peers *p, const struct og_peers_ops *ops, void *ctx)
+{
+	p->ops = ops;
+	p->ctx = ctx;
+}
+
+/* ---- create ---- */
 
 static const struct og_stream_ops stream_ops = {
 	.first_packet = on_first_packet,
@@ -778,6 +870,7 @@ int og_peers_create(struct og_peers **out, const struct og_peers_opts *opts)
 							 (uint32_t)PACKETS_MIN),
 		.frame_budget_bytes = opts->frame_budget_bytes,
 		.frame_max_bytes = 0xffffff,
+		.core_idx = opts->core_idx,
 		.tx = opts->tx,
 		.rand = opts->rand,
 		.ops = &stream_ops,

@@ -49,7 +49,8 @@ struct session {
 	bool refused; /* lingers in silence */
 	bool direct, client_open;
 	bool has_stream;
-	bool failed; /* the answer carries an error */
+	bool names_stream; /* the answer does, also when somebody else has it by now */
+	bool failed;       /* the answer carries an error */
 	uint16_t answer_bytes;
 	uint16_t endpoint; /* of the first copy */
 	struct og_addr client;
@@ -151,7 +152,7 @@ static void take_stream(struct og_dht_accept *acc, uint32_t i, uint64_t stream)
 	struct session *s = &acc->sessions[i];
 
 	s->stream = stream;
-	s->has_stream = true;
+	s->has_stream = s->names_stream = true;
 	s->next_stream = *stream_head(acc, stream);
 	*stream_head(acc, stream) = i;
 }
@@ -233,7 +234,8 @@ static uint32_t session_new(struct og_dht_accept *acc, const uint8_t digest[32],
 
 /* ---- Answers ---- */
 
-static void send_answer(struct og_dht_accept *acc, const struct session *s, const struct waiter *to)
+static void write_answer(
+	struct og_dht_accept *acc, const struct session *s, const struct waiter *to)
 {
 	struct og_dht_handshake h = {.mode = OG_DHT_FROM_SERVER,
 		.noise = s->answer,
@@ -256,6 +258,23 @@ static void send_answer(struct og_dht_accept *acc, const struct session *s, cons
 	og_dht_rpc_relay(acc->env->rpc, to->endpoint,
 		to->mode == OG_DHT_FROM_SECOND_RELAY ? &to->relay : &to->src, to->tid,
 		PEER_HANDSHAKE, acc->env->target, value, (uint32_t)og_writer_len(&w));
+}
+
+/* By the core that has the stream, so that no early packet finds it dead. */
+static void send_answer(struct og_dht_accept *acc, const struct session *s, const struct waiter *to)
+{
+	const struct og_dht_env *env = acc->env;
+	struct og_tx *by = NULL, *usual;
+
+	if (s->names_stream && env->ops->stream_tx)
+		by = env->ops->stream_tx(env->ctx, s->stream);
+	if (!by) {
+		write_answer(acc, s, to);
+		return;
+	}
+	usual = og_dht_rpc_swap_tx(env->rpc, by);
+	write_answer(acc, s, to);
+	og_dht_rpc_swap_tx(env->rpc, usual);
 }
 
 static void answer_copy(struct og_dht_accept *acc, struct session *s, const struct waiter *copy)
@@ -406,12 +425,13 @@ static int reserve_stream(struct og_dht_accept *acc, uint32_t i, uint32_t *udx_i
 {
 	struct og_dht_env *env = acc->env;
 	uint64_t stream;
-	int ret = env->ops->stream_reserve(env->ctx, &stream, udx_id, now_ns);
+	const uint8_t *key = acc->sessions[i].remote_key;
+	int ret = env->ops->stream_reserve(env->ctx, key, &stream, udx_id, now_ns);
 
 	if (ret < 0 && acc->stages[HALF_OPEN].first != NONE) {
 		og_count(&env->counts.half_open_evicted);
 		session_free(acc, acc->stages[HALF_OPEN].first, now_ns);
-		ret = env->ops->stream_reserve(env->ctx, &stream, udx_id, now_ns);
+		ret = env->ops->stream_reserve(env->ctx, key, &stream, udx_id, now_ns);
 	}
 	if (ret == 0)
 		take_stream(acc, i, stream);

@@ -426,7 +426,8 @@ int og_dht_connect_start(struct og_dht_connect *c, const uint8_t remote_key[32],
 
 	if (!a)
 		return -ENOSPC;
-	if (c->env->ops->stream_reserve(c->env->ctx, &a->stream, &a->udx_id, now_ns) < 0) {
+	if (c->env->ops->stream_reserve(c->env->ctx, remote_key, &a->stream, &a->udx_id, now_ns) <
+		0) {
 		a->state = OG_DHT_ATTEMPT_FREE;
 		a->gen++;
 		c->nb_used--;

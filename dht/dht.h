@@ -47,8 +47,11 @@ struct og_dht_conn {
 struct og_dht_ops {
 	/* True refuses: an incoming handshake meets silence, a connect fails. */
 	bool (*firewall)(void *ctx, const uint8_t remote_key[32], bool incoming);
-	/* A live stream id that waits for its keys. Returns 0 or -ENOSPC. */
-	int (*stream_reserve)(void *ctx, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns);
+	/* A live stream id, for that peer, that waits for its keys. Returns 0 or -ENOSPC. */
+	int (*stream_reserve)(void *ctx, const uint8_t remote_key[32], uint64_t *stream,
+		uint32_t *udx_id, uint64_t now_ns);
+	/* Where a message leaves that names the stream to its peer; NULL: as all others. */
+	struct og_tx *(*stream_tx)(void *ctx, uint64_t stream);
 	/* The attempt ended without a connection. */
 	void (*stream_release)(void *ctx, uint64_t stream, uint64_t now_ns);
 	void (*connected)(void *ctx, const struct og_dht_conn *c, uint64_t now_ns);

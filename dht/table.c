@@ -88,6 +88,12 @@ void og_dht_table_destroy(struct og_dht_table *t)
 	free(t);
 }
 
+void og_dht_table_copy(struct og_dht_table *to, const struct og_dht_table *from)
+{
+	OG_ASSERT(to->cap == from->cap);
+	memcpy(to, from, sizeof(*to) + to->cap * sizeof(to->nodes[0]));
+}
+
 const uint8_t *og_dht_table_center(const struct og_dht_table *t)
 {
 	return t->center;

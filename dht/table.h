@@ -44,6 +44,9 @@ const uint8_t *og_dht_table_center(const struct og_dht_table *t);
 /* Rebuilds around another id; nodes that find no place any more are removed. */
 void og_dht_table_set_center(struct og_dht_table *t, const uint8_t center[OG_DHT_ID_BYTES]);
 
+/* `to` becomes equal to `from`; both were created for the same number of nodes. */
+void og_dht_table_copy(struct og_dht_table *to, const struct og_dht_table *from);
+
 uint32_t og_dht_table_size(const struct og_dht_table *t);
 struct og_dht_node *og_dht_table_find(const struct og_dht_table *t, const struct og_addr *addr);
 

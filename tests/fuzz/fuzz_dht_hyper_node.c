@@ -48,7 +48,8 @@ static void post(struct og_jobs *j, struct og_job *job)
 	jobs[nb_jobs++] = *job;
 }
 
-static int stream_reserve(void *ctx, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
+static int stream_reserve(void *ctx, const uint8_t remote_key[32], uint64_t *stream,
+	uint32_t *udx_id, uint64_t now_ns)
 {
 	if (nb_streams >= 8)
 		return -ENOSPC;

@@ -1,22 +1,24 @@
 #include "tests/sim/sim.h"
 
+#include "cluster/stream_core.h"
 #include "crypto/hash.h"
+#include "dht/view.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum event_type { EV_DATAGRAM, EV_JOB, EV_TICK, EV_ENGINE };
+enum event_type { EV_DATAGRAM, EV_JOB, EV_TICK, EV_ENGINE, EV_MESSAGE };
 
 struct event {
 	uint64_t at, order;
 	enum event_type type;
 	uint32_t node, life;
 	struct og_addr src;
-	uint16_t endpoint;
+	uint16_t endpoint; /* of a message: the core it goes to */
 	uint32_t len_bytes;
-	void *data; /* datagram, job, or engine step */
+	void *data; /* datagram, job, engine step, or message with its data behind it */
 };
 
 struct engine_step {
@@ -190,13 +192,124 @@ static int events_push(struct og_sink *sink, const struct og_msg *msg)
 	return 0;
 }
 
+/* ---- several cores ---- */
+
+static struct og_core *core_of(const struct sim_node *n, uint16_t idx)
+{
+	return idx == 0 ? n->core : n->others[idx];
+}
+
+static int between_push(struct og_sink *sink, const struct og_msg *msg)
+{
+	struct sim_between *b = OG_CONTAINER_OF(sink, struct sim_between, sink);
+	struct sim *s = b->node->sim;
+	uint64_t at = s->now + between(s, OG_NS_PER_US, 300 * OG_NS_PER_US);
+	struct event ev = {.type = EV_MESSAGE,
+		.node = b->node->idx,
+		.life = b->node->life,
+		.endpoint = b->to,
+		.len_bytes = msg->len_bytes};
+	uint8_t *copy;
+
+	if (chance(s, 0.05))
+		return -EAGAIN;
+	copy = malloc(sizeof(*msg) + msg->len_bytes);
+	OG_ASSERT(copy);
+	memcpy(copy, msg, sizeof(*msg));
+	if (msg->len_bytes > 0)
+		memcpy(copy + sizeof(*msg), msg->data, msg->len_bytes);
+	ev.data = copy;
+	ev.at = b->last_at = OG_MAX(at, b->last_at);
+	push(s, ev);
+	return 0;
+}
+
+static void take_message(struct sim_node *n, const struct event *ev)
+{
+	struct og_msg *m = ev->data;
+
+	m->data = ev->len_bytes > 0 ? (const uint8_t *)(m + 1) : NULL;
+	core_of(n, ev->endpoint)->ops->command(core_of(n, ev->endpoint), m, n->sim->now);
+}
+
+/* At any of its cores, which gives it to the one it belongs to. */
+static void receive(struct sim_node *n, struct og_dgram *d)
+{
+	uint16_t at = 0;
+
+	n->received++;
+	if (n->nb_cores > 1) {
+		const struct og_core *first;
+		uint16_t to;
+
+		at = (uint16_t)og_rand_below(&n->sim->rand, n->nb_cores);
+		first = core_of(n, at);
+		to = first->ops->steer(first, d);
+		OG_ASSERT(to < n->nb_cores);
+		n->handed_over += to != at;
+		at = to;
+	}
+	core_of(n, at)->ops->input(core_of(n, at), d, 1, n->sim->now);
+}
+
+static void boot_others(struct sim_node *n, const struct og_cluster_core_opts *co)
+{
+	for (uint16_t i = 1; i < n->nb_cores; i++) {
+		struct og_stream_core_opts o = {
+			.env = co->env,
+			.home = &n->home[i].sink,
+			.view = n->view,
+			.idx = i,
+			.nb_cores = n->nb_cores,
+			.own_key = n->keys.public_key,
+			.peers_max = co->peers_max,
+			.frame_budget_bytes = co->frame_budget_bytes,
+			.packets = co->packets,
+		};
+
+		OG_ASSERT(og_stream_core_create(&n->others[i], &o, n->sim->now) == 0);
+	}
+}
+
+static void wire_cores(struct sim_node *n, struct og_cluster_core_opts *co)
+{
+	n->nb_cores = OG_MAX(n->opts.nb_cores, 1);
+	OG_ASSERT(n->nb_cores <= SIM_CORES_MAX);
+	co->nb_cores = n->nb_cores;
+	for (uint16_t i = 1; i < n->nb_cores; i++) {
+		n->out[i] = (struct sim_between){{between_push}, n, i, 0};
+		n->home[i] = (struct sim_between){{between_push}, n, 0, 0};
+		co->links[i] = &n->out[i].sink;
+	}
+	if (n->nb_cores > 1)
+		OG_ASSERT(og_dht_view_create(&n->view, n->nb_cores) == 0);
+	co->view = n->view;
+}
+
+static void destroy_cores(struct sim_node *n)
+{
+	for (uint16_t i = 1; i < n->nb_cores; i++) {
+		og_stream_core_destroy(n->others[i]);
+		n->others[i] = NULL;
+	}
+	og_cluster_core_destroy(n->core);
+	og_dht_view_destroy(n->view);
+	n->core = NULL;
+	n->view = NULL;
+}
+
 /* ---- what a router sees ---- */
 
 static int router_command(void *ctx, const struct og_msg *cmd)
 {
 	struct sim_node *n = ctx;
+	uint16_t idx = 0;
+	struct og_core *core;
 
-	return n->core->ops->command(n->core, cmd, n->sim->now);
+	if (cmd->type >= OG_CMD_WRITE && cmd->type <= OG_CMD_CONSUMED && n->nb_cores > 1)
+		idx = (uint16_t)(cmd->slot / og_slots_per_core(n->opts.peers_max, n->nb_cores));
+	core = core_of(n, idx);
+	return core->ops->command(core, cmd, n->sim->now);
 }
 
 static int router_infer(void *ctx, uint32_t engine, struct og_infer_request *req)
@@ -274,6 +387,11 @@ static void tick(struct sim_node *n)
 	if (!n->alive)
 		return;
 	next = n->core->ops->tick(n->core, n->sim->now);
+	for (uint16_t i = 1; i < n->nb_cores; i++) {
+		uint64_t other = n->others[i]->ops->tick(n->others[i], n->sim->now);
+
+		next = OG_MIN(next, other);
+	}
 	router_next = n->router ? og_router_tick(n->router, n->sim->now) : OG_NEVER;
 	next = OG_MIN(next, router_next);
 	if (next == OG_NEVER)
@@ -313,9 +431,14 @@ static void boot(struct sim_node *n)
 		.asks_max = 64,
 	};
 
+	wire_cores(n, &co);
+	if (n->nb_cores > 1)
+		ro.peers_max = n->nb_cores * og_slots_per_core(o->peers_max, n->nb_cores);
+
 	if (o->first)
 		co.public_addr = o->addr;
 	OG_ASSERT(og_cluster_core_create(&n->core, &co, n->sim->now) == 0);
+	boot_others(n, &co);
 	if (!o->no_router)
 		OG_ASSERT(og_router_create(&n->router, &ro, n->sim->now) == 0);
 	n->alive = true;
@@ -367,9 +490,8 @@ void sim_kill(struct sim_node *n)
 		rec->open = rec->open && rec->node != n->idx;
 	}
 	og_router_destroy(n->router);
-	og_cluster_core_destroy(n->core);
+	destroy_cores(n);
 	n->router = NULL;
-	n->core = NULL;
 }
 
 void sim_restart(struct sim_node *n)
@@ -475,13 +597,14 @@ static void dispatch(struct sim *s, struct event *ev)
 	if (current && ev->type == EV_DATAGRAM) {
 		struct og_dgram d = {ev->data, (uint16_t)ev->len_bytes, ev->endpoint, ev->src};
 
-		n->received++;
-		n->core->ops->input(n->core, &d, 1, s->now);
+		receive(n, &d);
 	} else if (current && ev->type == EV_JOB) {
 		struct og_job *job = ev->data;
 
 		job->run(job);
 		n->core->ops->job_done(n->core, job, s->now);
+	} else if (current && ev->type == EV_MESSAGE) {
+		take_message(n, ev);
 	} else if (current && ev->type == EV_ENGINE) {
 		engine_speaks(n, ev->data);
 	} else if (current && ev->type == EV_TICK && n->tick_at != ev->at) {

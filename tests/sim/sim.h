@@ -3,7 +3,8 @@
  * joined by a network that loses, delays, reorders, repeats and partitions.
  *
  * Every datagram is a heap block of its exact size, so that a sanitizer sees an over-read. Slow jobs
- * come back after a delay. An engine is played by the simulator: it answers "echo: <prompt>" in two
+ * come back after a delay. A node may have several cores: datagrams arrive at any of them, and messages
+ * between them take their time and are refused now and then. An engine is played by the simulator: it answers "echo: <prompt>" in two
  * pieces. Iteration order depends on nothing but the seed, so a seed is a test.
  *
  * Units:   virtual ns.
@@ -19,6 +20,8 @@
 
 struct sim;
 
+enum { SIM_CORES_MAX = 4 };
+
 struct sim_link {
 	double loss, duplicate, reorder; /* probabilities */
 	uint64_t delay_min_ns, delay_max_ns;
@@ -33,7 +36,16 @@ struct sim_node_opts {
 	const char *model;   /* served, or NULL */
 	const uint8_t *seed; /* of its key, or NULL: drawn */
 	uint32_t peers_max;
-	bool no_router; /* raw events go to on_event */
+	bool no_router;    /* raw events go to on_event */
+	uint16_t nb_cores; /* polling cores; 0: 1 */
+};
+
+/* From one core of a node to another, one of them core 0. */
+struct sim_between {
+	struct og_sink sink;
+	struct sim_node *node;
+	uint16_t to;
+	uint64_t last_at; /* they stay in order */
 };
 
 struct sim_node {
@@ -45,6 +57,11 @@ struct sim_node {
 	char name[32], model[32];
 	struct og_keypair keys;
 	struct og_core *core;
+	struct og_core *others[SIM_CORES_MAX]; /* from 1 on */
+	struct sim_between out[SIM_CORES_MAX], home[SIM_CORES_MAX];
+	struct og_dht_view *view;
+	uint16_t nb_cores;
+	uint64_t handed_over;
 	struct og_router *router;
 	struct og_rand rand;
 	uint64_t tick_at;

@@ -7,7 +7,8 @@
  *
  * One seed in 25 runs with all the nodes, the others with 60 of them.
  *
- *   sim_cluster [first-seed]      OG_SEEDS=n seeds (default 20), OG_SIM_NODES=n (default 200)
+ *   sim_cluster [first-seed]      OG_SEEDS=n seeds (default 20), OG_SIM_NODES=n (default 200),
+ *                                 OG_SIM_CORES=n polling cores of all nodes but the first 12 (default 1)
  */
 #include "tests/sim/sim.h"
 
@@ -54,6 +55,7 @@ static struct sim_node *add_node(struct sim *s, uint32_t i, struct og_addr *boot
 		.bootstrap = bootstrap,
 		.nb_bootstrap = i == 0 ? 0 : 2,
 		.peers_max = 48,
+		.nb_cores = (uint16_t)(i < DHT_NODES / 2 ? 1 : env_number("OG_SIM_CORES", 1)),
 		/* Two members of each cluster serve. */
 		.model = i >= DHT_NODES && (i / CLUSTERS) % 4 == 2 ? "m" : NULL,
 	};

@@ -192,7 +192,8 @@ static inline bool net_evict_silent(struct net_node *n)
 	return false;
 }
 
-static inline int net_stream_reserve(void *ctx, uint64_t *stream, uint32_t *udx_id, uint64_t now_ns)
+static inline int net_stream_reserve(void *ctx, const uint8_t remote_key[32], uint64_t *stream,
+	uint32_t *udx_id, uint64_t now_ns)
 {
 	struct net_node *n = ctx;
 
