@@ -3,6 +3,8 @@
  */
 #include "cli/config_priv.h"
 
+#include "base/core.h"
+#include "cli/affinity.h"
 #include "cli/resolve.h"
 #include "cli/text.h"
 
@@ -102,6 +104,19 @@ static void check_port(const struct og_config *cfg, struct og_problems *problems
 			"192.0.2.10/24");
 }
 
+static void check_cores(const struct og_config *cfg, struct og_problems *problems)
+{
+	cpu_set_t set;
+
+	if (og_cpus_parse(&set, cfg->net) < 0)
+		og_config_problem(cfg, problems, og_config_where(cfg, cfg->net),
+			"net = %s: a list of CPUs such as 2,4-5", cfg->net);
+	else if (CPU_COUNT(&set) > OG_CORES_MAX)
+		og_config_problem(cfg, problems, og_config_where(cfg, cfg->net),
+			"net = %s: %d polling cores; at most %d", cfg->net, CPU_COUNT(&set),
+			OG_CORES_MAX);
+}
+
 int og_config_finish(struct og_config *cfg, struct og_problems *problems)
 {
 	uint32_t before = problems->nb;
@@ -117,6 +132,7 @@ int og_config_finish(struct og_config *cfg, struct og_problems *problems)
 	check_bootstrap(cfg, problems);
 	check_peers(cfg, problems);
 	check_port(cfg, problems);
+	check_cores(cfg, problems);
 	check_models(cfg, problems);
 	return problems->nb == before ? 0 : -EINVAL;
 }

@@ -55,7 +55,7 @@ const struct og_config_key og_config_keys[] = {
 	{"port", "queues", OG_CONFIG_UINT, AT(queues), "1", 1, 64, NULL, "receive queues (ethdev)"},
 
 	{"cores", "net", OG_CONFIG_STRING, AT(net), "", 0, 180, NULL,
-		"CPUs of the polling cores, e.g. 2 or 2,3; default: wherever the kernel puts them"},
+		"CPUs of the polling cores, one each, at most 16, e.g. 2 or 2,3; default: one, wherever the kernel puts it"},
 	{"cores", "crypto", OG_CONFIG_UINT, AT(crypto), "1", 1, 64, NULL,
 		"worker threads for handshakes and signatures"},
 	{"cores", "router", OG_CONFIG_STRING, AT(router), "", 0, 180, NULL, "CPUs of the router thread"},

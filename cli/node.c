@@ -4,6 +4,9 @@
 #include "cli/affinity.h"
 #include "cli/process.h"
 #include "cluster/core.h"
+#include "cluster/steer.h"
+#include "cluster/stream_core.h"
+#include "dht/view.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -83,28 +86,26 @@ static bool port_given(const struct og_config *cfg)
 	return false;
 }
 
-static int first_cpu(const char *cpus)
+/* The CPUs of the polling cores, in order; returns how many there are, at least one. */
+static uint16_t net_cpus(const char *text, int cpus[OG_CORES_MAX])
 {
 	cpu_set_t set;
+	uint16_t n = 0;
 
-	if (og_cpus_parse(&set, cpus) < 0)
-		return -1;
-	for (int i = 0; i < CPU_SETSIZE; i++) {
-		if (!CPU_ISSET(i, &set))
-			continue;
-		if (CPU_COUNT(&set) > 1)
-			OG_LOG(node, WARN,
-				"cores.net = %s: one polling core is all there is yet; it is core "
-				"%d",
-				cpus, i);
-		return i;
-	}
-	return -1;
+	cpus[0] = -1;
+	if (og_cpus_parse(&set, text) < 0)
+		return 1;
+	for (int i = 0; i < CPU_SETSIZE && n < OG_CORES_MAX; i++)
+		if (CPU_ISSET(i, &set))
+			cpus[n++] = i;
+	return OG_MAX(n, 1);
 }
 
 static int open_dataplane(struct og_node *n)
 {
 	const struct og_config *cfg = n->cfg;
+	struct sock_filter steering[OG_STEER_PROGRAM_MAX];
+	int cpus[OG_CORES_MAX];
 	struct og_dataplane_opts opts = {
 		.driver = cfg->driver,
 		.bind = cfg->address,
@@ -113,7 +114,6 @@ static int open_dataplane(struct og_node *n)
 		.mtu = (uint16_t)cfg->mtu,
 		.shared = cfg->shared,
 		.nb_endpoints = 1,
-		.lcore_cpu = first_cpu(cfg->net),
 		.poll = strcmp(cfg->poll, "busy") == 0 ? OG_POLL_BUSY : OG_POLL_ADAPTIVE,
 		.nb_workers = (uint32_t)cfg->crypto,
 		.hugepages = cfg->hugepages,
@@ -126,6 +126,11 @@ static int open_dataplane(struct og_node *n)
 	if (ret < 0)
 		return ret;
 	n->has_doorbell = true;
+	opts.nb_cores = n->nb_cores = net_cpus(cfg->net, cpus);
+	opts.lcore_cpu = cpus[0];
+	opts.more_cpus = cpus + 1;
+	opts.steering = steering;
+	opts.nb_steering = og_steer_program(steering, n->nb_cores);
 	opts.bind.port = (uint16_t)cfg->dht_port;
 	ret = og_dataplane_open(&n->dp, &opts, err, sizeof(err));
 	if (ret < 0) {
@@ -141,6 +146,8 @@ static int open_dataplane(struct og_node *n)
 	}
 	OG_LOG(node, INFO, "UDP at %s by %s", og_addr_format(&n->local, addr),
 		og_dataplane_port_name(n->dp));
+	if (n->nb_cores > 1)
+		OG_LOG(node, INFO, "%u polling cores on CPUs %s", n->nb_cores, cfg->net);
 	return 0;
 }
 
@@ -149,6 +156,30 @@ static enum og_core_tristate tristate(const char *word)
 	return strcmp(word, "yes") == 0  ? OG_CORE_YES
 	       : strcmp(word, "no") == 0 ? OG_CORE_NO
 					 : OG_CORE_AUTO;
+}
+
+static int create_others(struct og_node *n, uint64_t now)
+{
+	const struct og_config *cfg = n->cfg;
+	int ret = 0;
+
+	for (uint16_t i = 1; i < n->nb_cores && ret == 0; i++) {
+		struct og_stream_core_opts opts = {
+			.home = og_dataplane_link(n->dp, i, 0),
+			.view = n->view,
+			.idx = i,
+			.nb_cores = n->nb_cores,
+			.own_key = n->keys->public_key,
+			.peers_max = (uint32_t)cfg->peers_max,
+			.frame_budget_bytes = cfg->frame_memory,
+		};
+
+		og_rand_system(&n->core_rands[i]);
+		og_dataplane_core_env(n->dp, i, &opts.env);
+		opts.env.rand = &n->core_rands[i];
+		ret = og_stream_core_create(&n->others[i - 1], &opts, now);
+	}
+	return ret;
 }
 
 static int create_core(struct og_node *n)
@@ -189,10 +220,18 @@ static int create_core(struct og_node *n)
 	}
 	if (opts.firewalled == OG_CORE_AUTO)
 		opts.firewalled = OG_CORE_NO;
-	og_rand_system(&n->core_rand);
+	opts.nb_cores = n->nb_cores;
+	ret = n->nb_cores > 1 ? og_dht_view_create(&n->view, n->nb_cores) : 0;
+	opts.view = n->view;
+	for (uint16_t i = 1; i < n->nb_cores; i++)
+		opts.links[i] = og_dataplane_link(n->dp, 0, i);
+	og_rand_system(&n->core_rands[0]);
 	og_dataplane_env(n->dp, &opts.env);
-	opts.env.rand = &n->core_rand;
-	ret = og_cluster_core_create(&n->core, &opts, og_node_now());
+	opts.env.rand = &n->core_rands[0];
+	if (ret == 0)
+		ret = og_cluster_core_create(&n->core, &opts, og_node_now());
+	if (ret == 0)
+		ret = create_others(n, og_node_now());
 	if (ret < 0)
 		OG_LOG(node, ERR, "core: %s", strerror(-ret));
 	return ret;
@@ -210,19 +249,25 @@ static int create_router(struct og_node *n)
 			.asks_max = (uint32_t)cfg->asks_max,
 			.peer_running_max = (uint32_t)cfg->peer_running,
 			.peer_queued_max = (uint32_t)cfg->peer_queued,
-			.peers_max = (uint32_t)cfg->peers_max,
+			.peers_max = n->nb_cores *
+				     og_slots_per_core((uint32_t)cfg->peers_max, n->nb_cores),
 			.first_node = n->net.first_node},
 		.doorbell = &n->doorbell,
-		.core_events = og_dataplane_events(n->dp),
-		.core_commands = og_dataplane_commands(n->dp),
+		.nb_cores = n->nb_cores,
+		.slots_per_core = og_slots_per_core((uint32_t)cfg->peers_max, n->nb_cores),
 		.engines = n->engines,
 		.nb_engines = n->nb_engines,
 		.cpus = cfg->router,
 		.nodes = og_node_on_nodes,
 		.ctx = n,
 	};
-	int ret = og_router_thread_create(&n->router, &opts);
+	int ret;
 
+	for (uint16_t i = 0; i < n->nb_cores; i++) {
+		opts.core_events[i] = og_dataplane_core_events(n->dp, i);
+		opts.core_commands[i] = og_dataplane_core_commands(n->dp, i);
+	}
+	ret = og_router_thread_create(&n->router, &opts);
 	if (ret < 0) {
 		OG_LOG(node, ERR, "router: %s", strerror(-ret));
 		return ret;
@@ -307,10 +352,13 @@ static int drop_privileges(struct og_node *n)
 
 static int start_threads(struct og_node *n)
 {
+	struct og_core *cores[OG_CORES_MAX] = {n->core};
 	int ret = og_node_net_commands(n);
 
+	for (uint16_t i = 1; i < n->nb_cores; i++)
+		cores[i] = n->others[i - 1];
 	if (ret == 0)
-		ret = og_dataplane_start(n->dp, n->core);
+		ret = og_dataplane_start_cores(n->dp, cores);
 	for (uint32_t i = 0; ret == 0 && i < n->nb_engines; i++)
 		ret = og_engine_thread_start(n->engines[i]);
 	if (ret == 0)
@@ -367,7 +415,7 @@ static int open_all(struct og_node *n)
 		ret = drop_privileges(n);
 	if (ret < 0)
 		return ret;
-	og_cluster_core_metrics_register(n->core);
+	og_cluster_cores_metrics_register(n->core, n->others, n->nb_cores - 1);
 	og_dataplane_register_metrics(n->dp);
 	og_router_thread_metrics_register(n->router);
 	return start_threads(n);
@@ -382,8 +430,10 @@ static void close_all(struct og_node *n)
 	og_node_engines_close(n);
 	if (n->dp)
 		og_dataplane_stop(n->dp);
-	if (n->core)
-		og_cluster_core_destroy(n->core);
+	for (size_t i = 0; i < OG_ARRAY_LEN(n->others); i++)
+		og_stream_core_destroy(n->others[i]);
+	og_cluster_core_destroy(n->core);
+	og_dht_view_destroy(n->view);
 	og_router_thread_destroy(n->router);
 	og_dataplane_close(n->dp);
 	if (n->has_doorbell)

@@ -50,12 +50,15 @@ struct og_node {
 	int lock_fd, signal_fd;
 	struct og_node_net net;
 	struct og_keypair *keys;
-	struct og_rand core_rand;
+	struct og_rand core_rands[OG_CORES_MAX];
 	struct og_doorbell doorbell; /* of the router thread */
 	bool has_doorbell;
 	struct og_dataplane *dp;
 	struct og_addr local;
-	struct og_core *core;
+	uint16_t nb_cores;    /* polling cores */
+	struct og_core *core; /* core 0 */
+	struct og_core *others[OG_CORES_MAX - 1];
+	struct og_dht_view *view; /* NULL: core 0 is the only one */
 	struct og_engine_thread *engines[OG_ROUTER_MODELS_MAX];
 	const struct og_engine_stats *engine_stats[OG_ROUTER_MODELS_MAX];
 	struct og_router_model models[OG_ROUTER_MODELS_MAX];

@@ -75,11 +75,29 @@ static uint64_t now(void)
 
 /* ---- what the router does to others (its thread) ---- */
 
+/* About a peer: to the core that has it. The rest: to core 0. */
+static struct og_stage *stage_of(const struct og_router_thread *t, const struct og_msg *cmd)
+{
+	uint32_t core = 0;
+
+	switch (cmd->type) {
+	case OG_CMD_WRITE:
+	case OG_CMD_END:
+	case OG_CMD_CLOSE:
+	case OG_CMD_WATCH:
+	case OG_CMD_CONSUMED:
+		core = t->opts.nb_cores > 1 ? cmd->slot / t->opts.slots_per_core : 0;
+		break;
+	}
+	return core < t->opts.nb_cores ? t->opts.core_commands[core] : NULL;
+}
+
 static int env_command(void *ctx, const struct og_msg *cmd)
 {
 	struct og_router_thread *t = ctx;
+	struct og_stage *stage = stage_of(t, cmd);
 
-	return t->opts.core_commands ? og_stage_push(t->opts.core_commands, cmd) : 0;
+	return stage ? og_stage_push(stage, cmd) : 0;
 }
 
 static int env_infer(void *ctx, uint32_t engine, struct og_infer_request *req)
@@ -156,17 +174,21 @@ static void note_event(struct og_router_thread *t, const struct og_msg *ev)
 
 static uint32_t take_core_events(struct og_router_thread *t)
 {
-	struct og_msg ev;
-	uint32_t n = 0;
+	uint32_t total = 0;
 
-	if (!t->opts.core_events)
-		return 0;
-	for (; n < BURST && og_stage_pop(t->opts.core_events, &ev) == 0; n++) {
-		note_event(t, &ev);
-		og_router_core_event(t->router, &ev, now());
-		og_stage_release(t->opts.core_events, &ev);
+	for (uint32_t i = 0; i < t->opts.nb_cores; i++) {
+		struct og_stage *events = t->opts.core_events[i];
+		struct og_msg ev;
+		uint32_t n = 0;
+
+		for (; n < BURST && og_stage_pop(events, &ev) == 0; n++) {
+			note_event(t, &ev);
+			og_router_core_event(t->router, &ev, now());
+			og_stage_release(events, &ev);
+		}
+		total += n;
 	}
-	return n;
+	return total;
 }
 
 static uint32_t take_engine_events(struct og_router_thread *t)
@@ -281,8 +303,10 @@ static uint32_t pass_commands(struct og_router_thread *t)
 
 static bool anything_waits(const struct og_router_thread *t)
 {
-	if (t->opts.core_events && og_stage_count(t->opts.core_events) > 0)
-		return true;
+	for (uint32_t i = 0; i < t->opts.nb_cores; i++) {
+		if (og_stage_count(t->opts.core_events[i]) > 0)
+			return true;
+	}
 	for (uint32_t i = 0; i < t->opts.nb_engines; i++) {
 		if (!og_engine_thread_idle(t->opts.engines[i]))
 			return true;

@@ -6,6 +6,7 @@
  * Memory:  stages at create.
  */
 #pragma once
+#include "base/core.h"
 #include "cli/engine_thread.h"
 #include "cli/link.h"
 #include "dataplane/stage.h"
@@ -15,8 +16,10 @@ struct og_router_thread;
 struct og_router_thread_opts {
 	struct og_router_opts router; /* env is filled in here */
 	struct og_doorbell *doorbell; /* initialised; rung by core and engines too */
-	struct og_stage *core_events; /* NULL: no core (tests of the faces) */
-	struct og_stage *core_commands;
+	uint32_t nb_cores;            /* polling cores; 0: none (tests of the faces) */
+	uint32_t slots_per_core;      /* peers of core i have slots from i * slots_per_core on */
+	struct og_stage *core_events[OG_CORES_MAX];
+	struct og_stage *core_commands[OG_CORES_MAX];
 	struct og_engine_thread **engines;
 	uint32_t nb_engines;
 	const char *cpus; /* "" or a list such as 2,4-5 */

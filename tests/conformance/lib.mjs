@@ -134,13 +134,14 @@ export class OgPeer extends Child {
     this.name = 'og_peer'
   }
 
-  static async start (after, { bootstrap, first, seed, firewalled, place = takePlace(after) } = {}) {
+  static async start (after, { bootstrap, first, seed, firewalled, cores = process.env.OG_LAB_CORES, place = takePlace(after) } = {}) {
     const args = ['--driver', place.driver, '--host', place.address, '--prefix', String(place.prefix),
       '--gateway', place.gateway]
     if (bootstrap?.length) args.push('--bootstrap', bootstrap.join(','))
     if (first) args.push('--first')
     if (seed) args.push('--seed', seed.toString('hex'))
     if (firewalled) args.push('--firewalled')
+    if (cores) args.push('--cores', String(cores))
     const p = new OgPeer(args, place)
     after(async () => {
       const { code, signal } = await p.stop()

@@ -3,7 +3,7 @@
  * with it what an application does with a Hyperswarm peer: join topics, exchange bytes, store values.
  *
  *   og_peer [--bootstrap HOST:PORT,…] [--first] [--seed HEX64] [--host IP] [--port N] [--firewalled]
- *           [--driver socket|ethdev:<devargs>] [--prefix BITS] [--gateway IP]
+ *           [--driver socket|ethdev:<devargs>] [--prefix BITS] [--gateway IP] [--cores N]
  *
  * stdin:  {"cmd":"join","topic":HEX,"server":true,"client":true} {"cmd":"leave","topic":HEX}
  *         {"cmd":"dial","key":HEX,"at":"HOST:PORT"} {"cmd":"write","slot":N,"gen":N,"text":"…"}
@@ -17,8 +17,10 @@
 #include "base/bytes.h"
 #include "base/count.h"
 #include "base/rand.h"
-#include "cluster/core.h"
+#include "cluster/steer.h"
+#include "cluster/stream_core.h"
 #include "dataplane/dataplane.h"
+#include "dht/view.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -31,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SLOTS = 512, BOOTSTRAP_MAX = 8, SHOWN_BYTES = 16384, LINE_BYTES = 65536 };
+enum { SLOTS = 2048, PEERS_MAX = 512, BOOTSTRAP_MAX = 8, SHOWN_BYTES = 16384, LINE_BYTES = 65536 };
 
 struct conn {
 	bool open;
@@ -41,10 +43,12 @@ struct conn {
 };
 
 static struct conn conns[SLOTS];
-static struct og_stage *commands;
 static struct og_doorbell bell;
 static struct og_dataplane *dp;
-static struct og_core *core;
+static struct og_core *core; /* the first */
+static struct og_core *cores[OG_CORES_MAX];
+static struct og_rand rands[OG_CORES_MAX];
+static uint16_t nb_cores = 1;
 static uint8_t own_key[32];
 
 static uint64_t now_ns(void)
@@ -57,7 +61,11 @@ static uint64_t now_ns(void)
 
 static void command(struct og_msg *m)
 {
-	while (og_stage_push(commands, m) == -EAGAIN)
+	bool of_peer = m->type >= OG_CMD_WRITE && m->type <= OG_CMD_CONSUMED;
+	uint32_t at = of_peer ? m->slot / og_slots_per_core(PEERS_MAX, nb_cores) : 0;
+	struct og_stage *stage = og_dataplane_core_commands(dp, (uint16_t)(at % nb_cores));
+
+	while (og_stage_push(stage, m) == -EAGAIN)
 		usleep(100);
 }
 
@@ -238,17 +246,27 @@ static void on_event(const struct og_msg *ev, bool *running)
 static void say_stats(void)
 {
 	const struct og_cluster_core_stats *stats = og_cluster_core_stats(core);
-	const struct og_lcore_counters *lcore = og_dataplane_counters(dp);
-	json_t *drops = json_object();
+	uint64_t rx = 0, tx = 0, handed = 0, full = 0;
+	json_t *drops = json_object(), *peers = json_array();
 
 	for (int i = 0; i < OG_DROP_COUNT; i++)
 		json_object_set_new(drops, og_drop_name((enum og_drop)i),
 			json_integer((json_int_t)og_dataplane_drops(dp, (enum og_drop)i)));
-	say(json_pack("{s:s, s:b, s:I, s:I, s:I, s:o}", "ev", "stats", "persistent",
-		(int)og_counter_read(&stats->persistent), "peers",
-		(json_int_t)og_counter_read(&stats->peers), "rx",
-		(json_int_t)og_counter_read(&lcore->rx_packets), "tx",
-		(json_int_t)og_counter_read(&lcore->tx_packets), "drops", drops));
+	for (uint16_t i = 0; i < nb_cores; i++) {
+		const struct og_lcore_counters *lcore = og_dataplane_core_counters(dp, i);
+		const struct og_cluster_core_stats *of =
+			i == 0 ? stats : og_stream_core_stats(cores[i]);
+
+		rx += og_counter_read(&lcore->rx_packets);
+		tx += og_counter_read(&lcore->tx_packets);
+		handed += og_counter_read(&lcore->handed_out);
+		full += og_counter_read(&lcore->handover_full);
+		json_array_append_new(peers, json_integer((json_int_t)og_counter_read(&of->peers)));
+	}
+	say(json_pack("{s:s, s:b, s:o, s:I, s:I, s:I, s:I, s:o}", "ev", "stats", "persistent",
+		(int)og_counter_read(&stats->persistent), "peers", peers, "rx", (json_int_t)rx,
+		"tx", (json_int_t)tx, "handed", (json_int_t)handed, "handover_full",
+		(json_int_t)full, "drops", drops));
 }
 
 /* ---- lines ---- */
@@ -372,24 +390,42 @@ static bool read_lines(void)
 	return true;
 }
 
-static void loop(struct og_stage *events)
+/* False once the core has stopped. */
+static bool take_events(void)
 {
-	bool running = true, reading = true;
-	uint64_t supervised_at = 0;
+	bool running = true;
 	struct og_msg ev;
 
-	while (running) {
-		struct pollfd fds[2] = {
-			{reading ? STDIN_FILENO : -1, POLLIN, 0}, {bell.fd, POLLIN, 0}};
+	for (uint16_t i = nb_cores; i-- > 0;) { /* what others have to say before core 0 ends it */
+		struct og_stage *events = og_dataplane_core_events(dp, i);
 
 		while (running && og_stage_pop(events, &ev) == 0) {
 			on_event(&ev, &running);
 			og_stage_release(events, &ev);
 		}
-		if (!running)
-			return;
+	}
+	return running;
+}
+
+static bool event_waits(void)
+{
+	for (uint16_t i = 0; i < nb_cores; i++)
+		if (og_stage_count(og_dataplane_core_events(dp, i)) > 0)
+			return true;
+	return false;
+}
+
+static void loop(void)
+{
+	bool reading = true;
+	uint64_t supervised_at = 0;
+
+	while (take_events()) {
+		struct pollfd fds[2] = {
+			{reading ? STDIN_FILENO : -1, POLLIN, 0}, {bell.fd, POLLIN, 0}};
+
 		og_doorbell_announce(&bell);
-		if (og_stage_count(events) == 0)
+		if (!event_waits())
 			poll(fds, 2, 500);
 		og_doorbell_awake(&bell);
 		if (now_ns() - supervised_at >= 500 * OG_NS_PER_MS) {
@@ -419,12 +455,52 @@ static int parse_bootstrap(char *list, struct og_addr *out)
 	return n;
 }
 
+static int create_cores(struct og_cluster_core_opts *co)
+{
+	struct og_dht_view *view = NULL;
+
+	if (nb_cores > 1 && og_dht_view_create(&view, nb_cores) < 0)
+		return -1;
+	co->view = view;
+	co->nb_cores = nb_cores;
+	co->peers_max = PEERS_MAX;
+	for (uint16_t i = 1; i < nb_cores; i++)
+		co->links[i] = og_dataplane_link(dp, 0, i);
+	if (og_cluster_core_create(&core, co, now_ns()) < 0)
+		return -1;
+	cores[0] = core;
+	for (uint16_t i = 1; i < nb_cores; i++) {
+		struct og_stream_core_opts so = {.home = og_dataplane_link(dp, i, 0),
+			.view = view,
+			.idx = i,
+			.nb_cores = nb_cores,
+			.own_key = own_key,
+			.peers_max = PEERS_MAX};
+
+		og_dataplane_core_env(dp, i, &so.env);
+		og_rand_system(&rands[i]);
+		so.env.rand = &rands[i];
+		if (og_stream_core_create(&cores[i], &so, now_ns()) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void destroy_cores(struct og_dht_view *view)
+{
+	for (uint16_t i = 1; i < nb_cores; i++)
+		og_stream_core_destroy(cores[i]);
+	og_cluster_core_destroy(core);
+	og_dht_view_destroy(view);
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"bootstrap", 1, NULL, 'b'},
 		{"first", 0, NULL, 'f'}, {"seed", 1, NULL, 's'}, {"host", 1, NULL, 'h'},
 		{"port", 1, NULL, 'p'}, {"firewalled", 0, NULL, 'w'}, {"driver", 1, NULL, 'd'},
-		{"prefix", 1, NULL, 'x'}, {"gateway", 1, NULL, 'g'}, {0}};
+		{"prefix", 1, NULL, 'x'}, {"gateway", 1, NULL, 'g'}, {"cores", 1, NULL, 'c'}, {0}};
+	struct sock_filter steering[OG_STEER_PROGRAM_MAX];
 	struct og_addr bootstrap[BOOTSTRAP_MAX];
 	struct og_dataplane_opts dpo = {.driver = "socket",
 		.bind = {{127, 0, 0, 1}, 0},
@@ -433,7 +509,6 @@ int main(int argc, char **argv)
 		.router = &bell,
 		.event_buffers = 2048};
 	struct og_cluster_core_opts co = {.bootstrap = bootstrap, .ephemeral = OG_CORE_NO};
-	struct og_rand rand;
 	struct og_keypair keys;
 	uint8_t seed[32];
 	char err[256], text[OG_ADDR_TEXT_BYTES];
@@ -442,8 +517,8 @@ int main(int argc, char **argv)
 
 	if (og_crypto_init() < 0 || og_doorbell_init(&bell) < 0)
 		return 1;
-	og_rand_system(&rand);
-	og_rand_fill(&rand, seed, sizeof(seed));
+	og_rand_system(&rands[0]);
+	og_rand_fill(&rands[0], seed, sizeof(seed));
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (opt == 'b')
 			co.nb_bootstrap = (uint32_t)parse_bootstrap(optarg, bootstrap);
@@ -463,11 +538,16 @@ int main(int argc, char **argv)
 			dpo.prefix_bits = (uint8_t)atoi(optarg);
 		else if (opt == 'g' && og_addr_parse(&dpo.gateway, optarg) < 0)
 			return 2;
+		else if (opt == 'c')
+			nb_cores = (uint16_t)OG_MIN(OG_MAX(atoi(optarg), 1), (int)OG_CORES_MAX);
 		else if (opt == '?')
 			return 2;
 	}
 	og_keypair_from_seed(&keys, seed);
 	memcpy(own_key, keys.public_key, 32);
+	dpo.nb_cores = nb_cores;
+	dpo.steering = steering;
+	dpo.nb_steering = og_steer_program(steering, nb_cores);
 	if (og_dataplane_open(&dp, &dpo, err, sizeof(err)) < 0) {
 		fprintf(stderr, "og_peer: %s\n", err);
 		return 1;
@@ -475,22 +555,21 @@ int main(int argc, char **argv)
 	og_dataplane_local_addr(dp, 0, &co.local[0]);
 	og_dataplane_local_addr(dp, 1, &co.local[1]);
 	og_dataplane_env(dp, &co.env);
-	co.env.rand = &rand;
+	co.env.rand = &rands[0];
 	co.keys = &keys;
 	co.lan_addrs = &co.local[0];
 	co.nb_lan_addrs = 1;
 	if (first)
 		co.public_addr = co.local[0];
-	if (og_cluster_core_create(&core, &co, now_ns()) < 0)
+	if (create_cores(&co) < 0)
 		return 1;
-	commands = og_dataplane_commands(dp);
 	say(json_pack("{s:s, s:s, s:o}", "ev", "listening", "address",
 		og_addr_format(&co.local[0], text), "key", hex(own_key, 32)));
-	if (og_dataplane_start(dp, core) < 0)
+	if (og_dataplane_start_cores(dp, cores) < 0)
 		return 1;
-	loop(og_dataplane_events(dp));
+	loop();
 	og_dataplane_stop(dp);
-	og_cluster_core_destroy(core);
+	destroy_cores(co.view);
 	og_dataplane_close(dp);
 	og_doorbell_fini(&bell);
 	return 0;

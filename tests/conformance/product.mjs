@@ -24,6 +24,7 @@ export class Node {
       '[dht]', `bootstrap = ${first ? 'none' : bootstrap.join(', ')}`, 'port = 0',
       ...(first ? ['ephemeral = no', 'firewalled = no'] : []),
       ...dht,
+      ...(process.env.OG_LAB_CORES ? ['[cores]', `net = 0-${process.env.OG_LAB_CORES - 1}`] : []),
       '[port]', `driver = ${place.driver}`,
       `address = ${place.address}${place.driver === 'socket' ? '' : '/' + place.prefix}`, `gateway = ${place.gateway}`, ...port,
       '[http]', 'listen = 127.0.0.1:0',

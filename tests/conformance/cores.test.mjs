@@ -1,0 +1,126 @@
+// An og-node with two polling cores on one UDP port, and JavaScript peers that cannot tell: the DHT is
+// asked at either core, members live on both, prompts go both ways. And the same with no steering by
+// the kernel but core 0 alone in front of the other: a device with one queue.
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { HyperDHT, MiB, OgPeer, cleanup, connection, jsSwarm, pattern, randomBytes, sha256, until, within } from './lib.mjs'
+import { Node, firstAddress } from './product.mjs'
+
+const cluster = 'two-cores'
+const topic = sha256(cluster)
+const cores = '[cores]\nnet = 0,1'
+
+async function metric (node, name, core) {
+  const text = await (await fetch(node.url + '/metrics')).text()
+  let sum = 0
+  for (const line of text.split('\n')) {
+    const m = /^(\w+)(?:\{([^}]*)\})? (.*)$/.exec(line)
+    if (m && m[1] === name && (core === undefined || m[2]?.includes(`core="${core}"`))) sum += Number(m[3])
+  }
+  return sum
+}
+
+function oldEcho (after, bootstrap) {
+  const swarm = jsSwarm(after, bootstrap)
+  const asked = []
+  swarm.on('connection', (conn) => {
+    let rest = ''
+    conn.write(JSON.stringify({ type: 'peer_hello', node_name: 'old', clusters: [cluster], supported_models: ['old-model'] }) + '\n')
+    conn.on('data', (d) => {
+      rest += d.toString()
+      for (let i; (i = rest.indexOf('\n')) >= 0; rest = rest.slice(i + 1)) {
+        const m = JSON.parse(rest.slice(0, i))
+        if (m.type === 'inference_request') conn.write(JSON.stringify({ type: 'inference_response', request_id: m.request_id, response: '[old] ' + m.prompt }) + '\n')
+        if (m.type === 'inference_response') asked.push(m)
+      }
+    })
+  })
+  return { swarm, asked }
+}
+
+test('PING and FIND_NODE of JavaScript nodes are answered by either core', async (t) => {
+  const after = cleanup(t)
+  const og = await Node.start(after, { name: 'two', cluster, first: true, extra: cores })
+  const [host, port] = firstAddress(og).split(':')
+  const bootstrap = [`${host}:${port}`]
+  const nodes = []
+  for (let i = 0; i < 4; i++) {
+    const n = new HyperDHT({ bootstrap, host: '127.0.0.1', ephemeral: false, firewalled: false })
+    after(() => n.destroy({ force: true }))
+    await n.fullyBootstrapped()
+    nodes.push(n)
+  }
+  for (let i = 0; i < 60; i++) {
+    const n = nodes[i % nodes.length]
+    const pong = await within(5000, 'an answer to PING', n.ping({ host, port: Number(port) }))
+    assert.equal(pong.from.port, Number(port))
+    const q = n.findNode(randomBytes(32))
+    await within(10000, 'FIND_NODE', q.finished())
+    assert.ok(q.closestReplies.length > 0)
+  }
+  for (const core of [0, 1]) assert.ok(await metric(og, 'og_dataplane_rx_packets_total', core) > 20, `core ${core} hears`)
+  assert.ok(await metric(og, 'og_dht_view_replies_total', 1) > 20, 'core 1 answers')
+  await until(20000, 'the JavaScript nodes in our table', async () => (await og.json('status')).dht_nodes >= 3)
+})
+
+test('members on both cores, prompts in both directions', async (t) => {
+  const after = cleanup(t)
+  const og = await Node.start(after, { name: 'two', cluster, first: true, model: 'echo', extra: cores })
+  const bootstrap = [firstAddress(og)]
+  const peers = []
+  for (let i = 0; i < 8; i++) {
+    const p = oldEcho(after, bootstrap)
+    // Some are called by us, some call us.
+    p.swarm.join(topic, i % 2 ? { server: true, client: false } : { server: false, client: true })
+    p.conn = await connection(p.swarm, og.key)
+    peers.push(p)
+  }
+  await until(20000, 'all members', async () => (await og.peers()).length === peers.length)
+  assert.equal(await metric(og, 'og_core_peers', 0) + await metric(og, 'og_core_peers', 1), peers.length)
+  // By chance all on one core once in 128 runs: then one of them is asked to come again.
+  for (let i = 0; (await metric(og, 'og_core_peers', 0)) === 0 || (await metric(og, 'og_core_peers', 1)) === 0; i++) {
+    assert.ok(i < 40, 'members land on one core only')
+    const p = oldEcho(after, bootstrap)
+    p.swarm.join(topic, { server: false, client: true })
+    p.conn = await connection(p.swarm, og.key)
+    peers.push(p)
+    await until(20000, 'one more member', async () => (await og.peers()).length === peers.length)
+  }
+  for (const [i, p] of peers.entries()) {
+    p.conn.write(JSON.stringify({ type: 'inference_request', request_id: `r${i}`, prompt: `question ${i}` }) + '\n')
+    await until(10000, `the answer to peer ${i}`, () => p.asked.length > 0)
+    assert.equal(p.asked[0].response, `[echo] question ${i}`)
+  }
+  for (let i = 0; i < 10; i++) {
+    const r = await og.cli('prompt', `prompt ${i}`, '--model', 'old-model')
+    assert.equal(r.stdout.trimEnd(), `[old] prompt ${i}`, r.stderr)
+  }
+  // The kernel knows which core a stream is on.
+  assert.ok(await metric(og, 'og_stream_udx_rx_packets_total', 1) >= 0)
+  assert.equal(await metric(og, 'og_dataplane_handover_full_total'), 0)
+  assert.ok(!/polling core is all there is/.test(og.log()))
+  for (const p of peers) await p.swarm.destroy({ force: true })
+  await until(20000, 'nobody left', async () => (await og.peers()).length === 0)
+})
+
+test(`${10 * MiB} bytes each way between an og-node of two cores and one of three`, async (t) => {
+  const after = cleanup(t)
+  const { createHash } = await import('node:crypto')
+  const a = await OgPeer.start(after, { first: true, cores: 2 })
+  const hash = createHash('sha256')
+  for (let at = 0; at < 10 * MiB; at += MiB) hash.update(pattern(at, MiB))
+  const want = hash.digest('hex')
+  a.join(topic, { server: true, client: false })
+  await a.on('joined')
+  for (let i = 0; i < 4; i++) {
+    const b = await OgPeer.start(after, { bootstrap: [a.address], cores: 3 })
+    b.dial(a.key, a.address)
+    const [atA, atB] = await Promise.all([a.open(b.key), b.open(a.key)])
+    atA.pattern(10 * MiB)
+    atB.pattern(10 * MiB)
+    for (const end of await Promise.all([atA.ended(), atB.ended()])) {
+      assert.equal(end.bytes, 10 * MiB)
+      assert.equal(end.sha256, want)
+    }
+  }
+})
