@@ -89,11 +89,11 @@ static bool has_room(struct cluster_core *c, uint16_t core, uint64_t now_ns)
 {
 	const struct og_msg evict = {.type = OG_LINK_EVICT};
 
-	if (og_peers_held(c->peers) + og_far_held(c->far) < c->peers_max)
+	if (og_peers_held(c->peers) + og_far_held(c->far) < c->peers_max ||
+		og_peers_evict(c->peers, now_ns))
 		return true;
-	if (core == 0)
-		return og_peers_evict(c->peers, now_ns);
-	og_far_tell(c->far, core, &evict); /* for who comes next */
+	if (core != 0)
+		og_far_tell(c->far, core, &evict); /* for who comes next */
 	return false;
 }
 

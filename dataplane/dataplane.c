@@ -506,7 +506,8 @@ int og_dataplane_start(struct og_dataplane *dp, struct og_core *core)
 
 void og_dataplane_stop(struct og_dataplane *dp)
 {
-	for (uint16_t i = 0; i < dp->nb_cores; i++) {
+	/* Core 0 last: it may have to send for the others. */
+	for (uint16_t i = dp->nb_cores; i-- > 0;) {
 		struct core *c = &dp->cores[i];
 
 		if (!c->running)

@@ -83,7 +83,7 @@ struct og_sink *og_dataplane_link(struct og_dataplane *dp, uint16_t from, uint16
 int og_dataplane_start(struct og_dataplane *dp, struct og_core *core) OG_MUST_CHECK;
 /* All nb_cores of them; each has a steer(). */
 int og_dataplane_start_cores(struct og_dataplane *dp, struct og_core *const *cores) OG_MUST_CHECK;
-/* The cores end their pass, send what they have queued, and their threads are joined: core 0 first. */
+/* The cores end their pass, send what they have queued, and their threads are joined: core 0 last. */
 void og_dataplane_stop(struct og_dataplane *dp);
 
 /*
