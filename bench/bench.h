@@ -21,6 +21,8 @@ enum { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_SKIPPED = 77 };
 
 enum bench_port { BENCH_SOCKET, BENCH_MEMIF, BENCH_AF_PACKET, BENCH_AF_XDP };
 
+enum { BENCH_CPUS_MAX = 64 };
+
 struct bench {
 	const char *port_name;
 	const char *suite;
@@ -33,6 +35,9 @@ struct bench {
 	uint64_t run_ns;  /* length of one run that is measured by time */
 	int server_cpu;   /* what is measured runs here */
 	int load_cpu;     /* and what loads it, here */
+	uint32_t cores;   /* polling cores at each end of a case that may have several; 0: 1 */
+	uint32_t nb_cpus; /* that we may use */
+	int cpus[BENCH_CPUS_MAX];
 };
 
 struct bench_samples {

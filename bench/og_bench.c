@@ -42,7 +42,7 @@ static const char *const ports[] = {
 	[BENCH_AF_XDP] = "af_xdp",
 };
 
-enum { OPT_INSIDE = 1000 };
+enum { OPT_INSIDE = 1000, OPT_CORES };
 
 static const struct argp_option options[] = {
 	{"port", 'p', "PORT", 0, "socket (default), memif, af_packet or af_xdp", 0},
@@ -53,6 +53,7 @@ static const struct argp_option options[] = {
 	{"smoke", 's', NULL, 0, "two short runs of each case: shows that it works, not how fast",
 		0},
 	{"runs", 'r', "N", 0, "runs of each case (11)", 0},
+	{"cores", OPT_CORES, "N", 0, "stream: also N polling cores at each end, beside one", 0},
 	{"seconds", 't', "S", 0, "length of a run that is measured by time (0.5)", 0},
 	{"inside", OPT_INSIDE, NULL, OPTION_HIDDEN, NULL, 0},
 	{0},
@@ -99,6 +100,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 's':
 		f->bench.smoke = true;
+		return 0;
+	case OPT_CORES:
+		f->bench.cores = (uint32_t)strtoul(arg, &end, 10);
+		if (*end || f->bench.cores < 1 || f->bench.cores > OG_CORES_MAX)
+			argp_error(state, "--cores takes 1 to %d", OG_CORES_MAX);
 		return 0;
 	case OPT_INSIDE:
 		f->inside = true;
@@ -154,6 +160,8 @@ static void pick_cpus(struct bench *b)
 	for (int i = 0; i < CPU_SETSIZE; i++) {
 		if (!CPU_ISSET((unsigned)i, &set))
 			continue;
+		if (b->nb_cpus < BENCH_CPUS_MAX)
+			b->cpus[b->nb_cpus++] = i;
 		if (b->server_cpu < 0)
 			b->server_cpu = i;
 		else if (b->load_cpu < 0)

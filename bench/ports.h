@@ -12,7 +12,7 @@
 #include "bench/bench.h"
 #include "bench/child.h"
 
-enum { PORTS_TEXT_BYTES = 160, PORTS_ARGS = 12 };
+enum { PORTS_TEXT_BYTES = 160, PORTS_ARGS = 16 };
 
 struct port_end {
 	char driver[PORTS_TEXT_BYTES];

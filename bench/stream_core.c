@@ -1,6 +1,7 @@
 #include "bench/stream_core.h"
 
 #include "base/count.h"
+#include "cluster/steer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -83,15 +84,23 @@ static void job_done(struct og_core *core, struct og_job *job, uint64_t now_ns)
 {
 }
 
-static const struct og_core_ops ops = {
-	.input = input, .tick = tick, .command = command, .job_done = job_done};
+static uint16_t steer(const struct og_core *core, const struct og_dgram *d)
+{
+	const struct stream_core *c = (const struct stream_core *)core;
 
-int stream_core_create(
-	struct stream_core *c, const struct og_core_env *env, uint32_t nb, uint64_t now_ns)
+	return og_steer(d->data, d->len_bytes, c->idx, c->nb_cores);
+}
+
+static const struct og_core_ops ops = {
+	.input = input, .tick = tick, .command = command, .job_done = job_done, .steer = steer};
+
+int stream_core_create(struct stream_core *c, const struct og_core_env *env, uint32_t nb,
+	uint16_t idx, uint16_t nb_cores, uint64_t now_ns)
 {
 	struct og_streams_opts opts = {.nb_streams = STREAMS_MAX,
 		.nb_packets = PACKETS,
 		.frame_budget_bytes = FRAME_BUDGET,
+		.core_idx = (uint8_t)idx,
 		.tx = env->tx,
 		.rand = &c->rand,
 		.ops = &stream_ops,
@@ -100,6 +109,8 @@ int stream_core_create(
 
 	memset(c, 0, sizeof(*c));
 	c->core.ops = &ops;
+	c->idx = idx;
+	c->nb_cores = nb_cores;
 	c->nb = OG_MIN(nb, (uint32_t)STREAMS_MAX);
 	og_rand_system(&c->rand);
 	ret = og_streams_create(&c->streams, &opts);

@@ -19,6 +19,7 @@ enum { STREAM_WRITE = 1 };
 
 struct stream_core {
 	struct og_core core; /* first */
+	uint16_t idx, nb_cores;
 	struct og_streams *streams;
 	struct og_rand rand;
 	uint32_t nb;
@@ -33,9 +34,11 @@ struct stream_core {
 	uint8_t pattern[16 * 1024]; /* of one write */
 };
 
-/* `nb` streams reserved, their ids in udx_ids. 0 or a negative errno. */
+/*
+ * `nb` streams reserved, their ids in udx_ids, on core `idx` of `nb_cores`. 0 or a negative errno.
+ */
 int stream_core_create(struct stream_core *c, const struct og_core_env *env, uint32_t nb,
-	uint64_t now_ns) OG_MUST_CHECK;
+	uint16_t idx, uint16_t nb_cores, uint64_t now_ns) OG_MUST_CHECK;
 void stream_core_destroy(struct stream_core *c);
 /* Start stream i towards the other end's id i. Before the core runs. 0 or a negative errno. */
 int stream_core_start(struct stream_core *c, uint32_t i, uint32_t remote_udx_id,

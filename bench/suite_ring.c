@@ -1,12 +1,14 @@
 /*
  * suite_ring.c: what it costs to hand a message from one thread to another through a stage, alone
- * and with 64 bytes of data in one of its buffers: on one core by turns, and between two cores.
+ * and with 64 bytes of data in one of its buffers: on one core by turns, and between two cores. And what
+ * it costs a polling core to hand a packet to another: taken from the pool, there, read, back, freed.
  *
  * Reference: the plainest ring there is, of C11 atomics, one producer and one consumer, with
  * messages of the same size and no buffers.
  */
 #include "base/msg.h"
 #include "bench/bench.h"
+#include "bench/handover_bench.h"
 #include "dataplane/stage.h"
 
 #include <errno.h>
@@ -16,7 +18,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-enum { DEPTH = 1024, BATCH = 32, DATA_BYTES = 64, YIELD_AFTER = 1000 };
+enum { DEPTH = 1024, BATCH = HANDOVER_BURST, DATA_BYTES = 64, YIELD_AFTER = 1000 };
 
 /* ---- the plain ring ---- */
 
@@ -58,24 +60,39 @@ static bool plain_pop(struct plain *r, struct og_msg *m)
 	return true;
 }
 
-/* ---- both, as one kind of thing ---- */
+/* ---- all, as one kind of thing ---- */
 
+/* One of the three. */
 struct ring {
-	bool is_plain;
 	struct plain *plain;
 	struct og_stage *stage;
+	struct handover_bench *handover;
 };
 
 static bool push(struct ring *r, const struct og_msg *m)
 {
-	return r->is_plain ? plain_push(r->plain, m) : og_stage_push(r->stage, m) == 0;
+	return r->plain ? plain_push(r->plain, m) : og_stage_push(r->stage, m) == 0;
+}
+
+/* A batch numbered from m->arg on; returns how many went. */
+static uint32_t push_batch(struct ring *r, struct og_msg *m)
+{
+	uint32_t n = 0;
+
+	if (r->handover)
+		return handover_bench_push(r->handover, m->arg);
+	while (n < BATCH && push(r, m)) {
+		m->arg++;
+		n++;
+	}
+	return n;
 }
 
 static bool pop(struct ring *r, uint64_t *sum)
 {
 	struct og_msg m;
 
-	if (r->is_plain) {
+	if (r->plain) {
 		if (!plain_pop(r->plain, &m))
 			return false;
 	} else {
@@ -87,16 +104,27 @@ static bool pop(struct ring *r, uint64_t *sum)
 	return true;
 }
 
+/* At most a batch; returns how many came. */
+static uint32_t pop_batch(struct ring *r, uint64_t *sum)
+{
+	uint32_t n = 0;
+
+	if (r->handover)
+		return handover_bench_take(r->handover, sum);
+	while (n < BATCH && pop(r, sum))
+		n++;
+	return n;
+}
+
 /* ns for a message, pushed and popped by turns on this core. */
 static double one_core(struct ring *r, struct og_msg *m, uint64_t ns, uint64_t *sum)
 {
 	uint64_t start = bench_now_ns(), now = start, count = 0;
 
 	for (; now - start < ns; now = bench_now_ns(), count += BATCH) {
-		for (m->arg = 0; m->arg < BATCH; m->arg++)
-			OG_ASSERT(push(r, m));
-		for (int i = 0; i < BATCH; i++)
-			OG_ASSERT(pop(r, sum));
+		m->arg = 0;
+		OG_ASSERT(push_batch(r, m) == BATCH);
+		OG_ASSERT(pop_batch(r, sum) == BATCH);
 	}
 	return (double)(now - start) / (double)count;
 }
@@ -121,16 +149,16 @@ static void idle(uint32_t *turns)
 static void *consume(void *arg)
 {
 	struct consumer *c = arg;
-	uint32_t turns = 0;
+	uint32_t turns = 0, n;
 
 	bench_pin(c->bench->server_cpu);
 	while (!atomic_load_explicit(&c->stop, memory_order_acquire)) {
-		while (pop(c->ring, &c->sum))
-			c->count++;
+		while ((n = pop_batch(c->ring, &c->sum)) > 0)
+			c->count += n;
 		idle(&turns);
 	}
-	while (pop(c->ring, &c->sum))
-		c->count++;
+	while ((n = pop_batch(c->ring, &c->sum)) > 0)
+		c->count += n;
 	return NULL;
 }
 
@@ -146,14 +174,15 @@ static double two_cores(
 	if (pthread_create(&thread, NULL, consume, &c) != 0)
 		return -1;
 	start = now = bench_now_ns();
-	for (; now - start < ns; now = bench_now_ns())
-		for (int i = 0; i < BATCH; i++) {
-			m->arg = sent;
-			if (push(r, m))
-				sent++;
-			else
-				idle(&turns);
-		}
+	for (; now - start < ns; now = bench_now_ns()) {
+		uint32_t n;
+
+		m->arg = sent;
+		n = push_batch(r, m);
+		sent += n;
+		if (n < BATCH)
+			idle(&turns);
+	}
 	atomic_store_explicit(&c.stop, true, memory_order_release);
 	pthread_join(thread, NULL);
 	OG_ASSERT(c.count == sent);
@@ -186,11 +215,16 @@ int suite_ring(const struct bench *b)
 {
 	const struct og_stage_opts opts = {
 		.depth = DEPTH, .nb_buffers = DEPTH, .buffer_bytes = DATA_BYTES};
-	struct ring rings[2] = {{.is_plain = false}, {.is_plain = true}};
+	struct ring rings[2] = {0}, packets[2] = {0};
 	uint64_t sum = 0;
+	int ret;
 
-	rings[1].plain = aligned_alloc(64, sizeof(*rings[1].plain));
-	if (!rings[1].plain || og_stage_create(&rings[0].stage, &opts) < 0) {
+	rings[1].plain = packets[1].plain = aligned_alloc(64, sizeof(*rings[1].plain));
+	ret = rings[1].plain ? og_stage_create(&rings[0].stage, &opts) : -ENOMEM;
+	if (ret == 0)
+		ret = handover_bench_open(&packets[0].handover, DEPTH);
+	if (ret < 0) {
+		og_stage_destroy(rings[0].stage);
 		free(rings[1].plain);
 		return BENCH_FAILED;
 	}
@@ -201,7 +235,10 @@ int suite_ring(const struct bench *b)
 	run_case(b, "message, two cores", rings, true, 0, &sum);
 	run_case(b, "message with 64 B, one core", rings, false, DATA_BYTES, &sum);
 	run_case(b, "message with 64 B, two cores", rings, true, DATA_BYTES, &sum);
+	run_case(b, "packet handed over, one core", packets, false, 0, &sum);
+	run_case(b, "packet handed over, two cores", packets, true, 0, &sum);
 	bench_note("checksum %lx", (unsigned long)sum);
+	handover_bench_close(packets[0].handover);
 	og_stage_destroy(rings[0].stage);
 	free(rings[1].plain);
 	return BENCH_DONE;
