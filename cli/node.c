@@ -171,6 +171,8 @@ static int create_others(struct og_node *n, uint64_t now)
 			.nb_cores = n->nb_cores,
 			.own_key = n->keys->public_key,
 			.peers_max = (uint32_t)cfg->peers_max,
+			.peers_per_key_max = (uint32_t)cfg->peers_per_key,
+			.peers_per_net_max = (uint32_t)cfg->peers_per_net,
 			.frame_budget_bytes = cfg->frame_memory,
 		};
 
