@@ -149,11 +149,12 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	p->socket_first = !socket_first;
 	if (socket_first)
 		got = rx_socket(p, pkts, n);
-	if (has_device(p)) {
-		got = (uint16_t)(got + rx_device(p, pkts + got, (uint16_t)(n - got)));
-		send_frames(p);
-	} else {
+	if (!has_device(p)) {
 		drop_frames(p);
+	} else {
+		if (got < n)
+			got = (uint16_t)(got + rx_device(p, pkts + got, (uint16_t)(n - got)));
+		send_frames(p);
 	}
 	if (!socket_first && got < n)
 		got = (uint16_t)(got + rx_socket(p, pkts + got, (uint16_t)(n - got)));
@@ -164,8 +165,7 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 /* ---- sending ---- */
 
 /* The neighbour to send to, or NULL: the kernel knows better, or should be asked. */
-static const struct og_inet_mac *way_of(
-	struct shared_port *p, const struct rte_mbuf *m, uint64_t now_ns)
+static const struct og_inet_mac *way_of(struct shared_port *p, struct rte_mbuf *m, uint64_t now_ns)
 {
 	const struct og_inet_mac *mac;
 	uint64_t *asked_ns;
@@ -173,8 +173,7 @@ static const struct og_inet_mac *way_of(
 
 	if (!has_device(p) || rte_pktmbuf_data_len(m) + OG_INET_UDP_OVERHEAD_BYTES > p->dev.mtu)
 		return NULL;
-	mac = og_kernel_net_find(
-		&p->nets[p->seen], &og_packet((struct rte_mbuf *)(uintptr_t)m)->peer, &hop);
+	mac = og_kernel_net_find(&p->nets[p->seen], &og_packet(m)->peer, &hop);
 	if (!mac)
 		return NULL;
 	asked_ns = &p->asked_ns[hop % ASK_SLOTS];
