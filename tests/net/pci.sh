@@ -79,7 +79,7 @@ sed -e 's|^driver = .*|driver = ethdev:0000:00:03.0|' -e 's|^address = .*|addres
   -e 's|^gateway = .*|gateway = 10.9.0.1|' -e 's|^path = .*|path = /var/lib/og-node/demo.gguf|' \
   -e '/^\(net\|router\|engine\|crypto\|poll\) = /d' -e 's|^id = .*|id = pci-test|' \
   configs/bare-metal.conf >"$guest/etc/node.conf"
-(cd "$guest" && find . | cpio --quiet -o -H newc) >"$work/initramfs"
+(cd "$guest" && find . | cpio --quiet -o -H newc --owner=+0:+0) >"$work/initramfs"
 
 ip link set lo up
 ip tuntap add dev cable mode tap
