@@ -100,6 +100,7 @@ for card in "$@"; do
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48 \
     -kernel "$kernel" -initrd "$work/initramfs" \
     -serial stdio -chardev "pipe,id=talk,path=$work/talk" -serial chardev:talk \
+    -monitor "unix:$work/monitor,server=on,wait=off" \
     -netdev tap,id=cable,ifname=cable,script=no,downscript=no,vhost=off \
-    -device "$device,netdev=cable,addr=03.0,mac=52:54:00:00:00:01"
+    -device "$device,id=card,netdev=cable,addr=03.0,mac=52:54:00:00:00:01"
 done
