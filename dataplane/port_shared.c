@@ -228,11 +228,12 @@ static void look_at_kernel(struct shared_port *p)
 static void supervise(struct og_port *port)
 {
 	struct shared_port *p = shared_port(port);
-	enum og_device_state state = og_device_look(&p->dev);
+	enum og_device_state state;
 
 	if (p->lost)
 		return;
 	look_at_kernel(p);
+	state = og_device_look(&p->dev);
 	if (state == p->state)
 		return;
 	p->state = state;
