@@ -35,6 +35,7 @@ void og_needs_caps(const struct og_needs *n, const void *field, uint32_t caps, c
 		{OG_NEEDS_NET_ADMIN, "CAP_NET_ADMIN", 1ull << 12},
 		{OG_NEEDS_NET_RAW, "CAP_NET_RAW", 1ull << 13},
 		{OG_NEEDS_BPF, "CAP_BPF", 1ull << 39 | 1ull << 21},
+		{OG_NEEDS_IPC_LOCK, "CAP_IPC_LOCK", 1ull << 14},
 	};
 	unsigned long long have = 0;
 	FILE *f = fopen("/proc/self/status", "re");

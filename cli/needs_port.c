@@ -16,6 +16,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The value of key= in devargs ("net_x,key=value,…"); false when it is not there. */
@@ -112,13 +113,31 @@ static void af_packet_port(const struct og_needs *n, const char *devargs)
 	(void)interface_of(n, devargs, name);
 }
 
+static bool has_address(const char *name)
+{
+	struct ifaddrs *list = NULL;
+	bool found = false;
+
+	if (getifaddrs(&list) < 0)
+		return true;
+	for (const struct ifaddrs *p = list; p; p = p->ifa_next)
+		found |= p->ifa_addr && p->ifa_addr->sa_family == AF_INET &&
+			 strcmp(p->ifa_name, name) == 0;
+	freeifaddrs(list);
+	return found;
+}
+
 static void af_xdp_port(const struct og_needs *n, const char *devargs)
 {
 	char name[128], text[128];
 	uint32_t queues, taken = 1;
+	struct rlimit limit;
 
 	og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_ADMIN | OG_NEEDS_NET_RAW | OG_NEEDS_BPF,
 		"XDP sockets");
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur < OG_NEEDS_PACKET_BYTES)
+		og_needs_caps(n, n->cfg->driver, OG_NEEDS_IPC_LOCK,
+			"memory that the kernel writes packets to");
 	if (n->cfg->shared && !og_xdp_built())
 		og_needs_lack(n, &n->cfg->shared,
 			"the XDP program in this build; install clang and libbpf-dev and build "
@@ -127,6 +146,11 @@ static void af_xdp_port(const struct og_needs *n, const char *devargs)
 		return;
 	if (n->cfg->shared) { /* what comes by other queues is the kernel's, and so reaches us */
 		socket_port(n);
+		if (!has_address(name))
+			og_needs_lack(n, n->cfg->driver,
+				"an IPv4 address on %s, where the kernel would answer too; ip addr "
+				"add ADDRESS/PREFIX dev %s",
+				name, name);
 		return;
 	}
 	if (devarg(devargs, "queue_count", text))

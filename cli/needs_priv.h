@@ -12,6 +12,7 @@ enum og_needs_cap {
 	OG_NEEDS_NET_ADMIN = 1u << 0,
 	OG_NEEDS_NET_RAW = 1u << 1,
 	OG_NEEDS_BPF = 1u << 2,
+	OG_NEEDS_IPC_LOCK = 1u << 3,
 };
 
 struct og_needs {

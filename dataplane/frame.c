@@ -33,6 +33,12 @@ void og_frame_wrap(struct rte_mbuf *m, const struct og_inet *self, const struct 
 	m->l4_len = sizeof(struct rte_udp_hdr);
 }
 
+void og_frame_unwrap(struct rte_mbuf *m)
+{
+	(void)rte_pktmbuf_adj(m, OG_INET_UDP_HEAD_BYTES);
+	m->ol_flags = 0;
+}
+
 static unsigned checked_by_device(const struct rte_mbuf *m)
 {
 	const uint64_t ip = m->ol_flags & RTE_MBUF_F_RX_IP_CKSUM_MASK;

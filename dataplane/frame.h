@@ -12,6 +12,8 @@ struct rte_mbuf;
 /* Put the head before a datagram (og_packet() says where to); `by_device`: a set of OG_INET_*_SUM. */
 void og_frame_wrap(struct rte_mbuf *m, const struct og_inet *self, const struct og_inet_mac *to,
 	unsigned by_device);
+/* The datagram again, of a frame that was not sent. */
+void og_frame_unwrap(struct rte_mbuf *m);
 
 /*
  * Parse a received frame into `in`. If the verdict is OG_INET_UDP, `m` is the datagram now; if it is

@@ -1,64 +1,24 @@
-#include "dataplane/port_ethdev.h"
+#include "dataplane/port_ethdev_priv.h"
 
-#include "base/log.h"
 #include "base/rand.h"
-#include "dataplane/device.h"
 #include "dataplane/frame.h"
-#include "dataplane/neigh.h"
 #include "dataplane/packet.h"
 
 #include <errno.h>
 #include <rte_ethdev.h>
-#include <stdalign.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum {
-	FRAMES_OUT = 128,     /* frames that may wait for the device */
 	WAITING_MAX = 256,    /* packets that may wait for neighbours, in all */
 	ARP_REQUESTS = 64,    /* that may go out at once */
 	ARP_PER_WALK = 2,     /* and then per WALK_NS */
 	DYNAMIC_PORT = 49152, /* RFC 6335: 49152 to 65535 are free for any use */
-	YIELD_TRIES = 2000,   /* milliseconds that the main thread waits for the polling core */
-	RETIRED_LOOKS = 2,    /* looks after which the core has no packet of the retired pool */
 };
 
 /* Time between two buckets of the neighbour table: all of it in 128 ms. */
 #define WALK_NS OG_NS_PER_MS
-
-/* Whose the device is: the main thread may only replace it while the polling core keeps off. */
-enum owner { CORE, ASKED, MAIN };
-
-struct ethdev_port {
-	struct og_port port;
-	struct og_device dev; /* belongs to who `owner` says */
-	struct og_inet self;
-	uint64_t walked_ns;
-	uint32_t walk;         /* bucket of the neighbour table that is next */
-	uint32_t nb_waiting;   /* packets that wait for neighbours */
-	uint32_t arp_requests; /* that may still go out */
-	uint32_t nb_out;
-	struct rte_mbuf *out[FRAMES_OUT]; /* whole frames, oldest first */
-	struct og_neigh_table neighbours;
-	/* Main thread. */
-	char *devargs;
-	uint16_t mtu_wanted;
-	enum og_device_state state;
-	bool closed;                 /* the device is, until it can be opened again */
-	bool failed;                 /* to open again, and it was said */
-	struct rte_mempool *retired; /* of the device before; the core may hold packets of it yet */
-	uint32_t retired_looks;
-	/* Atomic; written by both. */
-	alignas(64) uint32_t owner; /* enum owner */
-	bool no_link;               /* main thread's to say */
-	bool announce;              /* main thread's wish */
-};
-
-static struct ethdev_port *ethdev_port(const struct og_port *port)
-{
-	return OG_CONTAINER_OF(port, struct ethdev_port, port);
-}
 
 static uint64_t clock_ns(void)
 {
@@ -68,7 +28,7 @@ static uint64_t clock_ns(void)
 	return (uint64_t)ts.tv_sec * OG_NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-static void send_frames(struct ethdev_port *p)
+static void send_frames(struct og_port_ethdev *p)
 {
 	uint16_t sent;
 
@@ -81,11 +41,11 @@ static void send_frames(struct ethdev_port *p)
 }
 
 /* Queue a whole frame; takes ownership. */
-static void queue_frame(struct ethdev_port *p, struct rte_mbuf *frame)
+static void queue_frame(struct og_port_ethdev *p, struct rte_mbuf *frame)
 {
-	if (p->nb_out == FRAMES_OUT)
+	if (p->nb_out == OG_ETHDEV_FRAMES_OUT)
 		send_frames(p);
-	if (p->nb_out == FRAMES_OUT) {
+	if (p->nb_out == OG_ETHDEV_FRAMES_OUT) {
 		og_port_drop(&p->port, OG_DROP_TX_ERROR);
 		rte_pktmbuf_free(frame);
 		return;
@@ -93,7 +53,7 @@ static void queue_frame(struct ethdev_port *p, struct rte_mbuf *frame)
 	p->out[p->nb_out++] = frame;
 }
 
-static void send_arp_request(struct ethdev_port *p, const uint8_t ip[4])
+static void send_arp_request(struct og_port_ethdev *p, const uint8_t ip[4])
 {
 	struct rte_mbuf *m;
 
@@ -114,20 +74,20 @@ static void send_arp_request(struct ethdev_port *p, const uint8_t ip[4])
 }
 
 /* Put the head before a datagram whose next hop is known, and queue the frame. */
-static void send_to(struct ethdev_port *p, const struct og_inet_mac *mac, struct rte_mbuf *m)
+static void send_to(struct og_port_ethdev *p, const struct og_inet_mac *mac, struct rte_mbuf *m)
 {
 	og_frame_wrap(m, &p->self, mac, p->dev.tx_sums);
 	queue_frame(p, m);
 }
 
-static void give_up(struct ethdev_port *p, struct rte_mbuf *m, enum og_drop reason)
+static void give_up(struct og_port_ethdev *p, struct rte_mbuf *m, enum og_drop reason)
 {
 	og_port_drop(&p->port, reason);
 	rte_pktmbuf_free(m);
 }
 
 /* Send a datagram, or let it wait for its neighbour, or drop it. */
-static void route(struct ethdev_port *p, struct rte_mbuf *m, uint64_t now_ns)
+static void route(struct og_port_ethdev *p, struct rte_mbuf *m, uint64_t now_ns)
 {
 	struct rte_mbuf *oldest;
 	struct og_neigh *n;
@@ -163,7 +123,7 @@ static void route(struct ethdev_port *p, struct rte_mbuf *m, uint64_t now_ns)
 }
 
 static void neighbour_answered(
-	struct ethdev_port *p, const struct og_inet_input *in, uint64_t now_ns)
+	struct og_port_ethdev *p, const struct og_inet_input *in, uint64_t now_ns)
 {
 	struct og_neigh *n =
 		og_neigh_learn(&p->neighbours, in->neighbour_ip, &in->neighbour_mac, now_ns);
@@ -178,7 +138,7 @@ static void neighbour_answered(
 	n->nb_waiting = 0;
 }
 
-static void forget_neighbour(struct ethdev_port *p, struct og_neigh *n)
+static void forget_neighbour(struct og_port_ethdev *p, struct og_neigh *n)
 {
 	for (uint8_t i = 0; i < n->nb_waiting; i++)
 		give_up(p, n->waiting[i], OG_DROP_NO_ROUTE);
@@ -187,7 +147,7 @@ static void forget_neighbour(struct ethdev_port *p, struct og_neigh *n)
 }
 
 /* Ask again for neighbours that packets wait for, and give up those that do not answer. */
-static void walk_neighbours(struct ethdev_port *p, uint64_t now_ns)
+static void walk_neighbours(struct og_port_ethdev *p, uint64_t now_ns)
 {
 	struct og_neigh *bucket = p->neighbours.entries[p->walk++ % OG_NEIGH_BUCKETS];
 
@@ -204,7 +164,7 @@ static void walk_neighbours(struct ethdev_port *p, uint64_t now_ns)
 }
 
 /* Handle one frame; returns it as a datagram if it is one, else it is used up. */
-static struct rte_mbuf *input(struct ethdev_port *p, struct rte_mbuf *m, uint64_t now_ns)
+static struct rte_mbuf *input(struct og_port_ethdev *p, struct rte_mbuf *m, uint64_t now_ns)
 {
 	struct og_inet_input in;
 
@@ -226,14 +186,14 @@ static struct rte_mbuf *input(struct ethdev_port *p, struct rte_mbuf *m, uint64_
 	return NULL;
 }
 
-static void drop_frames(struct ethdev_port *p)
+static void drop_frames(struct og_port_ethdev *p)
 {
 	for (uint32_t i = 0; i < p->nb_out; i++)
 		give_up(p, p->out[i], OG_DROP_NO_LINK);
 	p->nb_out = 0;
 }
 
-static void forget_neighbours(struct ethdev_port *p)
+static void forget_neighbours(struct og_port_ethdev *p)
 {
 	for (uint32_t b = 0; b < OG_NEIGH_BUCKETS; b++)
 		for (uint32_t i = 0; i < OG_NEIGH_WAYS; i++)
@@ -241,19 +201,19 @@ static void forget_neighbours(struct ethdev_port *p)
 }
 
 /* An announcement: switches and neighbours learn of us. */
-static void announce(struct ethdev_port *p)
+static void announce(struct og_port_ethdev *p)
 {
 	p->arp_requests = OG_MAX(p->arp_requests, 1u);
 	send_arp_request(p, p->self.ip);
 }
 
 /* False while the device is in the main thread's hands. */
-static bool has_device(struct ethdev_port *p)
+static bool has_device(struct og_port_ethdev *p)
 {
 	/* Acquire: pairs with the release in give_device(). */
 	uint32_t owner = __atomic_load_n(&p->owner, __ATOMIC_ACQUIRE);
 
-	if (owner == CORE) {
+	if (owner == OG_ETHDEV_CORE) {
 		if (__atomic_load_n(&p->announce, __ATOMIC_RELAXED)) {
 			__atomic_store_n(&p->announce, false, __ATOMIC_RELAXED);
 			memcpy(&p->self.mac, &p->dev.mac, sizeof(p->self.mac));
@@ -261,19 +221,19 @@ static bool has_device(struct ethdev_port *p)
 		}
 		return true;
 	}
-	if (owner == ASKED) {
+	if (owner == OG_ETHDEV_ASKED) {
 		drop_frames(p);
 		forget_neighbours(p);
 	}
 	/* Release: pairs with the acquire in take_device(). The wish may have been taken back. */
-	__atomic_compare_exchange_n(
-		&p->owner, &(uint32_t){ASKED}, MAIN, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+	__atomic_compare_exchange_n(&p->owner, &(uint32_t){OG_ETHDEV_ASKED}, OG_ETHDEV_MAIN, false,
+		__ATOMIC_RELEASE, __ATOMIC_RELAXED);
 	return false;
 }
 
 static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct ethdev_port *p = ethdev_port(port);
+	struct og_port_ethdev *p = og_port_ethdev(port);
 	struct rte_mbuf *frames[OG_BURST];
 	uint64_t now_ns = clock_ns();
 	uint16_t nb_frames, got = 0;
@@ -295,7 +255,7 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 
 static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct ethdev_port *p = ethdev_port(port);
+	struct og_port_ethdev *p = og_port_ethdev(port);
 	uint64_t now_ns = clock_ns();
 	uint16_t i;
 
@@ -306,12 +266,13 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	}
 	/* A datagram may cost an ARP request too. */
 	for (i = 0; i < n; i++) {
-		if (p->nb_out + 2 > FRAMES_OUT)
+		if (p->nb_out + 2 > OG_ETHDEV_FRAMES_OUT)
 			send_frames(p);
 		/* What waits for a link would be stale when there is one. */
-		if (p->nb_out + 2 > FRAMES_OUT && __atomic_load_n(&p->no_link, __ATOMIC_RELAXED))
+		if (p->nb_out + 2 > OG_ETHDEV_FRAMES_OUT &&
+			__atomic_load_n(&p->no_link, __ATOMIC_RELAXED))
 			drop_frames(p);
-		if (p->nb_out + 2 > FRAMES_OUT)
+		if (p->nb_out + 2 > OG_ETHDEV_FRAMES_OUT)
 			break;
 		route(p, pkts[i], now_ns);
 	}
@@ -321,7 +282,7 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 
 static int start(struct og_port *port)
 {
-	struct ethdev_port *p = ethdev_port(port);
+	struct og_port_ethdev *p = og_port_ethdev(port);
 
 	p->arp_requests = ARP_REQUESTS;
 	announce(p);
@@ -331,7 +292,7 @@ static int start(struct og_port *port)
 
 static void local_addr(const struct og_port *port, uint16_t endpoint, struct og_addr *out)
 {
-	const struct ethdev_port *p = ethdev_port(port);
+	const struct og_port_ethdev *p = og_port_ethdev(port);
 
 	memcpy(out->ip, p->self.ip, sizeof(out->ip));
 	out->port = p->self.ports[endpoint];
@@ -346,117 +307,9 @@ static uint32_t wait_fds(const struct og_port *port, int fds[OG_PORT_FDS_MAX])
 
 /* ---- main thread ---- */
 
-/* True once the polling core keeps its hands off the device. */
-static bool take_device(struct ethdev_port *p)
-{
-	const struct timespec ms = {.tv_nsec = OG_NS_PER_MS};
-	uint32_t asked = ASKED;
-
-	if (__atomic_load_n(&p->owner, __ATOMIC_RELAXED) == MAIN)
-		return true;
-	__atomic_store_n(&p->owner, ASKED, __ATOMIC_RELAXED);
-	for (int i = 0; i < YIELD_TRIES; i++) {
-		/* Acquire: pairs with the release in has_device(). */
-		if (__atomic_load_n(&p->owner, __ATOMIC_ACQUIRE) == MAIN)
-			return true;
-		nanosleep(&ms, NULL);
-	}
-	/* It does not poll. If it answered only now, the device is ours after all. */
-	return !__atomic_compare_exchange_n(
-		&p->owner, &asked, CORE, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE);
-}
-
-static void give_device(struct ethdev_port *p)
-{
-	__atomic_store_n(&p->announce, true, __ATOMIC_RELAXED);
-	/* Release: pairs with the acquire in has_device(). */
-	__atomic_store_n(&p->owner, CORE, __ATOMIC_RELEASE);
-}
-
-/*
- * A driver that closes may lose packets (af_xdp those it has lent to the kernel), so the next device
- * gets a new pool.
- */
-static int open_again(struct ethdev_port *p, struct og_device *dev)
-{
-	struct rte_mempool *pool;
-	int ret = og_packet_pool_create(&pool, p->port.pool->size);
-
-	if (ret < 0)
-		return ret;
-	ret = og_device_open(dev, p->devargs, p->mtu_wanted, pool);
-	if (ret < 0) {
-		rte_mempool_free(pool);
-		return ret;
-	}
-	p->retired = p->port.pool;
-	p->retired_looks = 0;
-	/* Relaxed: no packet moves before give_device(). Pairs with the load in the polling core. */
-	__atomic_store_n(&p->port.pool, pool, __ATOMIC_RELAXED);
-	return 0;
-}
-
-static void reopen(struct ethdev_port *p)
-{
-	struct og_device dev;
-
-	if (!p->closed) {
-		if (!take_device(p))
-			return;
-		og_device_close(&p->dev);
-		p->closed = true;
-	}
-	/* Who waits for the interface looks for it by name; nothing is tried in vain. */
-	if (!og_device_makes_interface(p->devargs) && if_nametoindex(p->dev.if_name) == 0)
-		return;
-	if (p->retired)
-		return; /* once at a time */
-	if (open_again(p, &dev) < 0) {
-		if (!p->failed)
-			OG_LOG(port, ERR, "%s does not open again; %s", p->dev.if_name,
-				og_device_may_open()
-					? "trying on"
-					: "this user may not: a restart, from root, will");
-		p->failed = true;
-		return;
-	}
-	p->dev = dev;
-	p->closed = p->failed = false;
-	p->state = OG_DEVICE_UP;
-	__atomic_store_n(&p->no_link, false, __ATOMIC_RELAXED);
-	give_device(p);
-	OG_LOG(port, INFO, "interface %s is back", dev.if_name);
-}
-
-static void supervise(struct og_port *port)
-{
-	struct ethdev_port *p = ethdev_port(port);
-	enum og_device_state state = p->closed ? OG_DEVICE_GONE : og_device_look(&p->dev);
-	bool lost = state == OG_DEVICE_GONE || state == OG_DEVICE_ANOTHER;
-	const char *name = p->dev.if_name[0] ? p->dev.if_name : p->devargs;
-
-	if (p->retired && ++p->retired_looks == RETIRED_LOOKS) {
-		rte_mempool_free(p->retired);
-		p->retired = NULL;
-	}
-	if (state != p->state) {
-		if (lost)
-			OG_LOG(port, WARN, "interface %s is gone", name);
-		else
-			OG_LOG(port, WARN, "%s: link %s", name,
-				state == OG_DEVICE_UP ? "up" : "down");
-		__atomic_store_n(&p->no_link, state != OG_DEVICE_UP, __ATOMIC_RELAXED);
-		if (state == OG_DEVICE_UP)
-			__atomic_store_n(&p->announce, true, __ATOMIC_RELAXED);
-		p->state = state;
-	}
-	if (lost)
-		reopen(p);
-}
-
 static void close_port(struct og_port *port)
 {
-	struct ethdev_port *p = ethdev_port(port);
+	struct og_port_ethdev *p = og_port_ethdev(port);
 
 	if (!p->closed)
 		og_device_close(&p->dev);
@@ -473,7 +326,7 @@ static const struct og_port_ops ethdev_ops = {
 	.tx_burst = tx_burst,
 	.local_addr = local_addr,
 	.wait_fds = wait_fds,
-	.supervise = supervise,
+	.supervise = og_port_ethdev_supervise,
 	.close = close_port,
 };
 
@@ -482,7 +335,7 @@ static uint16_t random_port(struct og_rand *rand)
 	return (uint16_t)(DYNAMIC_PORT + og_rand_below(rand, UINT16_MAX + 1 - DYNAMIC_PORT));
 }
 
-static void set_identity(struct ethdev_port *p, const struct og_port_ethdev_opts *opts)
+static void set_identity(struct og_port_ethdev *p, const struct og_port_ethdev_opts *opts)
 {
 	struct og_rand rand;
 
@@ -501,7 +354,7 @@ static void set_identity(struct ethdev_port *p, const struct og_port_ethdev_opts
 int og_port_ethdev_open(
 	struct og_port **out, struct rte_mempool *pool, const struct og_port_ethdev_opts *opts)
 {
-	struct ethdev_port *p;
+	struct og_port_ethdev *p;
 	int ret = -ENOMEM;
 
 	if (opts->nb_endpoints == 0 || opts->nb_endpoints > OG_PORT_ENDPOINTS_MAX ||

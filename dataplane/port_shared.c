@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FRAMES_OUT = 128, ASK_SLOTS = 1024, DEVARGS_BYTES = 512 };
+enum { ASK_SLOTS = 1024, DEVARGS_BYTES = 512, FDS_LOOKED_AT = 1024 };
 
 /* How often a datagram to each neighbour goes by the kernel. */
 #define ASK_NS (15 * OG_NS_PER_S)
@@ -31,14 +31,13 @@ struct shared_port {
 	struct og_inet self;
 	/* The polling core. */
 	bool socket_first;
-	uint32_t nb_out;
-	struct rte_mbuf *out[FRAMES_OUT]; /* whole frames, oldest first */
 	uint64_t asked_ns[ASK_SLOTS];     /* by hash of the neighbour's IP address */
 	uint64_t by_xdp[2], by_kernel[2]; /* received, sent */
 	uint64_t drops[OG_DROP_COUNT];    /* of the socket, as already counted */
 	/* Main thread. */
 	enum og_device_state state;
 	int program_fd;
+	int xdp_fd; /* the driver's socket, readable while frames wait; -1: unknown */
 	/* The main thread fills the table that the polling core does not read. */
 	struct og_kernel_net nets[2];
 	alignas(64) uint32_t current; /* atomic; main thread's: which of them holds */
@@ -110,28 +109,6 @@ static void take_over_drops(struct shared_port *p)
 	}
 }
 
-static void send_frames(struct shared_port *p)
-{
-	uint16_t sent;
-
-	if (p->nb_out == 0)
-		return;
-	sent = rte_eth_tx_burst(p->dev.id, 0, p->out, (uint16_t)p->nb_out);
-	p->nb_out -= sent;
-	if (sent > 0 && p->nb_out > 0)
-		memmove(p->out, p->out + sent, p->nb_out * sizeof(p->out[0]));
-	og_count_add(&p->by_xdp[1], sent);
-}
-
-static void drop_frames(struct shared_port *p)
-{
-	for (uint32_t i = 0; i < p->nb_out; i++) {
-		og_port_drop(&p->port, OG_DROP_NO_LINK);
-		rte_pktmbuf_free(p->out[i]);
-	}
-	p->nb_out = 0;
-}
-
 static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct shared_port *p = shared_port(port);
@@ -149,12 +126,8 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	p->socket_first = !socket_first;
 	if (socket_first)
 		got = rx_socket(p, pkts, n);
-	if (has_device(p)) {
+	if (has_device(p) && got < n)
 		got = (uint16_t)(got + rx_device(p, pkts + got, (uint16_t)(n - got)));
-		send_frames(p);
-	} else {
-		drop_frames(p);
-	}
 	if (!socket_first && got < n)
 		got = (uint16_t)(got + rx_socket(p, pkts + got, (uint16_t)(n - got)));
 	take_over_drops(p);
@@ -164,8 +137,7 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 /* ---- sending ---- */
 
 /* The neighbour to send to, or NULL: the kernel knows better, or should be asked. */
-static const struct og_inet_mac *way_of(
-	struct shared_port *p, const struct rte_mbuf *m, uint64_t now_ns)
+static const struct og_inet_mac *way_of(struct shared_port *p, struct rte_mbuf *m, uint64_t now_ns)
 {
 	const struct og_inet_mac *mac;
 	uint64_t *asked_ns;
@@ -173,8 +145,7 @@ static const struct og_inet_mac *way_of(
 
 	if (!has_device(p) || rte_pktmbuf_data_len(m) + OG_INET_UDP_OVERHEAD_BYTES > p->dev.mtu)
 		return NULL;
-	mac = og_kernel_net_find(
-		&p->nets[p->seen], &og_packet((struct rte_mbuf *)(uintptr_t)m)->peer, &hop);
+	mac = og_kernel_net_find(&p->nets[p->seen], &og_packet(m)->peer, &hop);
 	if (!mac)
 		return NULL;
 	asked_ns = &p->asked_ns[hop % ASK_SLOTS];
@@ -184,31 +155,42 @@ static const struct og_inet_mac *way_of(
 	return NULL;
 }
 
+/* Returns how many the device took; the others are datagrams again. */
+static uint16_t send_frames(struct shared_port *p, struct rte_mbuf **frames, uint16_t n)
+{
+	uint16_t sent = n > 0 ? rte_eth_tx_burst(p->dev.id, 0, frames, n) : 0;
+
+	og_count_add(&p->by_xdp[1], sent);
+	for (uint16_t i = sent; i < n; i++)
+		og_frame_unwrap(frames[i]);
+	return sent;
+}
+
 static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct shared_port *p = shared_port(port);
 	uint64_t now_ns = clock_ns();
-	uint16_t i;
+	uint16_t done = 0, nb_frames = 0; /* those from `done` on are frames */
 
-	for (i = 0; i < n; i++) {
-		const struct og_inet_mac *mac = way_of(p, pkts[i], now_ns);
+	for (;;) {
+		uint16_t next = (uint16_t)(done + nb_frames), sent;
+		const struct og_inet_mac *mac = next < n ? way_of(p, pkts[next], now_ns) : NULL;
 
-		if (!mac) {
-			if (p->socket->ops->tx_burst(p->socket, &pkts[i], 1) == 0)
-				break;
-			og_count_add(&p->by_kernel[1], 1);
+		if (mac) {
+			og_frame_wrap(pkts[next], &p->self, mac, p->dev.tx_sums);
+			nb_frames++;
 			continue;
 		}
-		if (p->nb_out == FRAMES_OUT)
-			send_frames(p);
-		if (p->nb_out == FRAMES_OUT)
-			break;
-		og_frame_wrap(pkts[i], &p->self, mac, p->dev.tx_sums);
-		p->out[p->nb_out++] = pkts[i];
+		sent = send_frames(p, pkts + done, nb_frames);
+		done = (uint16_t)(done + sent);
+		if (sent < nb_frames || done == n)
+			return done;
+		nb_frames = 0;
+		if (p->socket->ops->tx_burst(p->socket, &pkts[done], 1) == 0)
+			return done;
+		og_count_add(&p->by_kernel[1], 1);
+		done++;
 	}
-	if (has_device(p))
-		send_frames(p);
-	return i;
 }
 
 static void local_addr(const struct og_port *port, uint16_t endpoint, struct og_addr *out)
@@ -220,9 +202,13 @@ static void local_addr(const struct og_port *port, uint16_t endpoint, struct og_
 
 static uint32_t wait_fds(const struct og_port *port, int fds[OG_PORT_FDS_MAX])
 {
-	(void)port;
-	(void)fds;
-	return 0; /* the driver keeps its descriptor to itself: the core sleeps in short naps */
+	const struct shared_port *p = shared_port(port);
+	uint32_t nb = p->socket->ops->wait_fds(p->socket, fds);
+
+	if (p->xdp_fd < 0 || nb == 0 || nb == OG_PORT_FDS_MAX)
+		return 0; /* the core sleeps in short naps */
+	fds[nb++] = p->xdp_fd;
+	return nb;
 }
 
 /* ---- main thread ---- */
@@ -242,11 +228,12 @@ static void look_at_kernel(struct shared_port *p)
 static void supervise(struct og_port *port)
 {
 	struct shared_port *p = shared_port(port);
-	enum og_device_state state = og_device_look(&p->dev);
+	enum og_device_state state;
 
 	if (p->lost)
 		return;
 	look_at_kernel(p);
+	state = og_device_look(&p->dev);
 	if (state == p->state)
 		return;
 	p->state = state;
@@ -291,7 +278,6 @@ static void close_port(struct og_port *port)
 {
 	struct shared_port *p = shared_port(port);
 
-	drop_frames(p);
 	og_device_close(&p->dev);
 	close(p->program_fd);
 	p->socket->ops->close(p->socket);
@@ -360,6 +346,24 @@ static int open_socket(struct shared_port *p, struct rte_mempool *pool,
 	return ret;
 }
 
+/* The driver keeps its socket to itself. Returns -1 if there is none, or more than one to choose from. */
+static int find_xdp_socket(void)
+{
+	int found = -1;
+
+	for (int fd = 0; fd < FDS_LOOKED_AT; fd++) {
+		int domain;
+		socklen_t len = sizeof(domain);
+
+		if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_XDP)
+			continue;
+		if (found >= 0)
+			return -1;
+		found = fd;
+	}
+	return found;
+}
+
 static int open_device(struct shared_port *p, struct rte_mempool *pool,
 	const struct og_port_shared_opts *opts, const char *if_name)
 {
@@ -386,6 +390,7 @@ static int open_device(struct shared_port *p, struct rte_mempool *pool,
 		close(p->program_fd);
 		return ret;
 	}
+	p->xdp_fd = find_xdp_socket();
 	p->self = (struct og_inet){.mac = p->dev.mac, .nb_endpoints = opts->nb_endpoints};
 	memcpy(p->self.ip, at[0].ip, sizeof(p->self.ip));
 	for (uint16_t i = 0; i < opts->nb_endpoints; i++)

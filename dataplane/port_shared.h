@@ -6,7 +6,7 @@
  * where the kernel's tables say which neighbour they go to. Everything else (ARP, fragments, other
  * queues, new neighbours, this machine itself) goes by the socket, and what is not for us is never
  * touched. Now and then a datagram to each neighbour goes by the kernel, which so notices when it is
- * gone or has moved.
+ * gone or has moved. Its packet filters see only what goes by the kernel.
  *
  * Threads: as port.h.
  * Memory:  as port.h.

@@ -1,17 +1,19 @@
 // pci.mjs: unmodified JavaScript peers and an og-node on a card in a guest: what tests/net/pci.sh runs,
 // in the namespace where the guest's cable ends. Prints what was seen; exit status 0 if all of it was.
 //
-//   pci.mjs QEMU…      the command that starts the guest, whose console is its standard output; a chardev
-//                      "pipe,path=P" among it is the guest's second serial port
+//   pci.mjs QEMU…      the command that starts the guest, whose console is its standard output; among it
+//                      "pipe,id=talk,path=P", its second serial port, and "-monitor unix:P"
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { createWriteStream } from 'node:fs'
+import net from 'node:net'
 import { HyperDHT, connection, jsHost, jsNetwork, jsSwarm, randomBytes, sha256, until, within } from './lib.mjs'
 
 const cluster = 'pci-test'
 const port = 49737
 const command = process.argv.slice(2)
 const talkPath = command.join(' ').match(/pipe,id=talk,path=(\S+?)(,|\s)/)[1]
+const monitorPath = command.join(' ').match(/-monitor unix:(\S+?),/)[1]
 const steps = []
 const after = (step) => steps.push(step)
 const seen = (what) => console.log(`  ${what}`)
@@ -37,13 +39,16 @@ function startGuest (bootstrap) {
   return guest
 }
 
-// A datagram of the DHT's own kind, by an unmodified node, answered by ours.
-async function ping (bootstrap) {
-  const node = new HyperDHT({ bootstrap: [bootstrap], host: jsHost, ephemeral: true })
-  after(() => node.destroy({ force: true }))
-  await node.fullyBootstrapped()
-  for (let i = 0; i < 20; i++) await within(10000, 'a PING answered', node.ping({ host: '10.9.0.2', port }))
-  return node
+// Datagrams of the DHT's own kind, by an unmodified node, answered by ours.
+async function pings (node, count) {
+  for (let i = 0; i < count; i++) await within(10000, 'a PING answered', node.ping({ host: '10.9.0.2', port }))
+}
+
+function monitor (text) {
+  return new Promise((resolve, reject) => {
+    const conn = net.connect(monitorPath, () => conn.end(text + '\n'))
+    conn.resume().on('error', reject).on('close', resolve)
+  })
 }
 
 function lines (conn, onLine) {
@@ -71,7 +76,10 @@ async function run () {
     seen('og-node --check: named what lacked, and nothing after that was done')
     await guest.says(/^ready$/m, 60000)
     const key = Buffer.from((await guest.says(/key ([0-9a-f]{64})/, 1000))[1], 'hex')
-    await ping(bootstrap[0])
+    const node = new HyperDHT({ bootstrap, host: jsHost, ephemeral: true })
+    after(() => node.destroy({ force: true }))
+    await node.fullyBootstrapped()
+    await pings(node, 20)
     seen('DHT: 20 PINGs answered')
     const swarm = jsSwarm(after, bootstrap)
     swarm.join(sha256(cluster), { server: false, client: true })
@@ -79,6 +87,12 @@ async function run () {
     seen('handshake and encrypted stream with a Hyperswarm peer')
     assert.equal(await ask(conn, 'What is 2+2?'), '4')
     seen('a prompt answered')
+    await monitor('set_link card off')
+    await guest.says(/link down/, 10000)
+    await monitor('set_link card on')
+    await guest.says(/link up/, 10000)
+    await pings(node, 5)
+    seen('the cable drawn and put back: said, and answering again')
     createWriteStream(`${talkPath}.in`).end('stop\n')
     assert.equal(await within(60000, 'the guest ends', guest.ended), 0)
     assert.match(guest.console, /og-node: exit 0/)

@@ -54,6 +54,11 @@ DESTDIR=$dir/image meson install -C "$build" --no-rebuild --quiet >"$dir/out" 2>
 bin=$(dirname "$(find "$dir/image" -name opengateway -path '*/bin/*')")
 share=$(cd "$bin/../share/og-node" && pwd)
 for f in demo.gguf laptop.conf alerts.yml grafana.json; do [ -f "$share/$f" ] || fail "$f is not installed"; done
+for f in "$share"/*.conf; do
+  status=0
+  "$bin/og-node" -c "$f" --check >/dev/null 2>"$dir/err" || status=$?
+  [ "$status" -le 1 ] || fail "--check of the sample $f: exit $status"
+done
 [ -f "$bin/../lib/systemd/system/og-node.service" ] || fail "the service is not installed"
 
 echo "== the main job"

@@ -79,7 +79,7 @@ sed -e 's|^driver = .*|driver = ethdev:0000:00:03.0|' -e 's|^address = .*|addres
   -e 's|^gateway = .*|gateway = 10.9.0.1|' -e 's|^path = .*|path = /var/lib/og-node/demo.gguf|' \
   -e '/^\(net\|router\|engine\|crypto\|poll\) = /d' -e 's|^id = .*|id = pci-test|' \
   configs/bare-metal.conf >"$guest/etc/node.conf"
-(cd "$guest" && find . | cpio --quiet -o -H newc) >"$work/initramfs"
+(cd "$guest" && find . | cpio --quiet -o -H newc --owner=+0:+0) >"$work/initramfs"
 
 ip link set lo up
 ip tuntap add dev cable mode tap
@@ -100,6 +100,7 @@ for card in "$@"; do
     -device intel-iommu,intremap=on,caching-mode=on,aw-bits=48 \
     -kernel "$kernel" -initrd "$work/initramfs" \
     -serial stdio -chardev "pipe,id=talk,path=$work/talk" -serial chardev:talk \
+    -monitor "unix:$work/monitor,server=on,wait=off" \
     -netdev tap,id=cable,ifname=cable,script=no,downscript=no,vhost=off \
-    -device "$device,netdev=cable,addr=03.0,mac=52:54:00:00:00:01"
+    -device "$device,id=card,netdev=cable,addr=03.0,mac=52:54:00:00:00:01"
 done

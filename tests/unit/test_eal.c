@@ -1,6 +1,8 @@
 #include "dataplane/eal.h"
+#include "dataplane/eal_drivers.h"
 
 #include <criterion/criterion.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <rte_dev.h>
 #include <sched.h>
@@ -54,6 +56,43 @@ Test(eal, two_processes_run_side_by_side)
 	cr_assert_eq(write(done[1], &byte, 1), 1);
 	waitpid(pid, &status, 0);
 	cr_assert_eq(status, 0);
+}
+
+/* A PCI device of the vendor of virtio, or "". */
+static void find_virtio(char out[32])
+{
+	DIR *d = opendir("/sys/bus/pci/devices");
+	const struct dirent *e;
+	char path[128], vendor[16];
+
+	out[0] = '\0';
+	while (d && (e = readdir(d))) {
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/sys/bus/pci/devices/%.31s/vendor", e->d_name);
+		f = fopen(path, "r");
+		if (f && fgets(vendor, sizeof(vendor), f) && strcmp(vendor, "0x1af4\n") == 0)
+			snprintf(out, 32, "%.31s", e->d_name);
+		if (f)
+			fclose(f);
+	}
+	if (d)
+		closedir(d);
+}
+
+Test(eal, a_card_gets_the_drivers_of_its_vendor)
+{
+	char paths[OG_EAL_DRIVERS_MAX][OG_EAL_DRIVER_PATH_BYTES], card[32], devargs[64];
+
+	cr_expect_eq(og_eal_drivers_of("0000:ff:1f.7", paths), 0, "no card, no vendor: all");
+	find_virtio(card);
+	if (card[0] == '\0')
+		cr_skip_test("no PCI device of virtio here");
+	snprintf(devargs, sizeof(devargs), "pci:%s,x=y", card);
+	cr_assert_eq(og_eal_drivers_of(devargs, paths), 3);
+	cr_expect_not_null(strstr(paths[0], "mempool_ring"));
+	cr_expect_not_null(strstr(paths[1], "bus_pci"));
+	cr_expect_not_null(strstr(paths[2], "net_virtio"));
 }
 
 static long free_hugepages(void)
