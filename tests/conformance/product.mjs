@@ -31,8 +31,8 @@ export class Node {
       '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
       extra, ''
     ].join('\n'))
-    await n.run()
     after(() => n.stop())
+    await n.run()
     return n
   }
 
