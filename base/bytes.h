@@ -17,6 +17,16 @@
 #include <stdbool.h>
 #include <string.h>
 
+/* Whether two ids of 32 bytes are the same; not for secrets. */
+static inline bool og_equal32(const uint8_t *a, const uint8_t *b)
+{
+	uint64_t x[4], y[4];
+
+	memcpy(x, a, sizeof(x));
+	memcpy(y, b, sizeof(y));
+	return ((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3])) == 0;
+}
+
 struct og_reader {
 	const uint8_t *p;
 	const uint8_t *end;

@@ -1,26 +1,18 @@
 /*
- * flood.h: floods of hostile datagrams, as a process of its own: `og-bench --serve flood …`.
+ * flood.h: floods of hostile datagrams, as processes of their own.
  *
  *     flood KIND TARGET:PORT PUBLIC_KEY
  *
- * Says "ready", then obeys "run NS" with "done NS SENT ANSWERS". What it sends differs from datagram
- * to datagram where the kind depends on it, so that no cache of the target's helps.
+ * from a socket of the kernel. Says "ready", then obeys "run NS NICE [ADDRESS:PORT]" with "done NS
+ * SENT ANSWERS"; with an address, the flood goes there instead.
+ *
+ *     flood-port DRIVER ADDRESS PREFIX_BITS TARGET:PORT PUBLIC_KEY
+ *
+ * from a data plane, with honest probes beside it (flood_core.h). Says "ready", then obeys
+ * "run KIND NS RATE_PER_S", 0 for as fast as it goes, with "done NS SENT ANSWERS PROBES LOST_PERCENT P50_US
+ * P99_US RECOVERY_NS".
  */
 #pragma once
 
-enum flood_kind {
-	FLOOD_GARBAGE,    /* random bytes */
-	FLOOD_HALF_VALID, /* the first byte of a request, then random bytes */
-	FLOOD_PING,
-	FLOOD_FIND_NODE,
-	FLOOD_LOOKUP,
-	FLOOD_BOGUS_HANDSHAKE, /* random bytes where the first message is due */
-	FLOOD_POINT_HANDSHAKE, /* the same with a valid point: it costs a curve operation */
-	FLOOD_BAD_ANNOUNCE,    /* a valid token and a signature that is not */
-	FLOOD_REAL_HANDSHAKE,  /* 2,000 a second that are what they should be, and go no further */
-	FLOOD_KINDS
-};
-
-extern const char *const flood_names[FLOOD_KINDS];
-
 int serve_flood(int argc, char **argv);
+int serve_flood_port(int argc, char **argv);

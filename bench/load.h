@@ -35,6 +35,7 @@ struct load_result {
 	uint64_t replies;
 	uint64_t bad;
 	uint64_t lost;
+	uint32_t busy_percent; /* of the load's own core; 0: not known */
 };
 
 struct load;

@@ -47,8 +47,8 @@ static int port_run(
 	ret = bench_child_tell(p->child, p->line);
 	if (ret == 0)
 		ret = bench_child_hear(p->child, p->line, sizeof(p->line));
-	if (ret == 0 && sscanf(p->line, "done %lu %lu %lu %lu", &out->ns, &out->replies, &out->bad,
-				&out->lost) != 4)
+	if (ret == 0 && sscanf(p->line, "done %lu %lu %lu %lu %u", &out->ns, &out->replies,
+				&out->bad, &out->lost, &out->busy_percent) != 5)
 		ret = -EPROTO;
 	return ret;
 }

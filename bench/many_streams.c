@@ -209,7 +209,7 @@ static int compare(const struct bench *b, const uint32_t nb[2], const uint32_t n
 {
 	static struct ends ends[2];
 	/* A port that exists once per name has one pair of ends at a time. */
-	bool in_turns = b->port == BENCH_SOCKET;
+	bool in_turns = b->port <= BENCH_RECVMMSG;
 	int ret = 0;
 
 	memset(ends, 0, sizeof(ends));

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 enum {
-	SOCKET = 1u << BENCH_SOCKET,
+	SOCKET = 1u << BENCH_SOCKET | 1u << BENCH_RECVMMSG,
 	MEMIF = 1u << BENCH_MEMIF,
 	VETH = 1u << BENCH_AF_PACKET | 1u << BENCH_AF_XDP
 };
@@ -32,11 +32,12 @@ static const struct {
 	{"echo", suite_echo, SOCKET | MEMIF | VETH, "64 bytes there and back on an open stream"},
 	{"ring", suite_ring, SOCKET, "a message from thread to thread"},
 	{"udp", suite_udp, SOCKET | MEMIF | VETH, "the port alone: echoes per second"},
-	{"floods", suite_floods, SOCKET, "what honest probes see while a node is flooded"},
+	{"floods", suite_floods, SOCKET | MEMIF, "what honest probes see while a node is flooded"},
 };
 
 static const char *const ports[] = {
 	[BENCH_SOCKET] = "socket",
+	[BENCH_RECVMMSG] = "recvmmsg",
 	[BENCH_MEMIF] = "memif",
 	[BENCH_AF_PACKET] = "af_packet",
 	[BENCH_AF_XDP] = "af_xdp",
@@ -45,7 +46,7 @@ static const char *const ports[] = {
 enum { OPT_INSIDE = 1000, OPT_CORES };
 
 static const struct argp_option options[] = {
-	{"port", 'p', "PORT", 0, "socket (default), memif, af_packet or af_xdp", 0},
+	{"port", 'p', "PORT", 0, "socket (default), recvmmsg, memif, af_packet or af_xdp", 0},
 	{"peer", 'j', "js", 0, "measure the JavaScript stack beside ours, in the same run", 0},
 	{"json", 'o', "FILE", 0, "write the lines of JSON there instead of to stdout", 0},
 	{"case", 'c', "CASE", 0, "only this one, by the name in the table (floods: of the flood)",

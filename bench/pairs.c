@@ -32,7 +32,7 @@ static int start_pair(
 	const char *argv[PORTS_ARGS];
 	int ret;
 
-	p->polls = first && b->port != BENCH_SOCKET;
+	p->polls = first && b->port > BENCH_RECVMMSG;
 	snprintf(p->name, sizeof(p->name), "%s", name);
 	ports_serve(&all->ports, argv, "peer");
 	if (js_server)

@@ -28,7 +28,7 @@ enum peer_command {
 enum { PEER_DONE = 2000 };
 
 enum {
-	PEER_CONNS = 256,
+	PEER_CONNS = 1024, /* as many as a node has by default */
 	PEER_HEADER_BYTES = 8,
 	PEER_ECHO_BYTES = 4096,
 	PEER_WRITE_MAX = 1 << 20,

@@ -155,6 +155,10 @@ int ports_open(struct ports *p, const struct bench *b)
 		end_set(&p->server, "socket", "127.0.0.1:0", "0");
 		end_set(&p->client, "socket", "127.0.0.1:0", "0");
 		return 0;
+	case BENCH_RECVMMSG:
+		end_set(&p->server, "recvmmsg", "127.0.0.1:0", "0");
+		end_set(&p->client, "socket", "127.0.0.1:0", "0");
+		return 0;
 	case BENCH_MEMIF:
 		return open_memif(p);
 	case BENCH_AF_PACKET:

@@ -2,6 +2,7 @@
  * ports.h: the two ends of a port: what each end's data plane is opened with, and where it runs.
  *
  *   socket      loopback, both ends
+ *   recvmmsg    the same, and the server's end does without io_uring
  *   memif       shared memory, both ends data planes; no privilege
  *   af_packet   a veth pair: the server's end is the data plane, in a network namespace of its own,
  *   af_xdp      the client's end the kernel; af_xdp needs root

@@ -18,7 +18,8 @@ int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int ar
 		fprintf(stderr, "og-bench --serve: DRIVER ADDRESS:PORT [PREFIX_BITS]\n");
 		return -1;
 	}
-	opts->driver = argv[0];
+	opts->no_io_uring = strcmp(argv[0], "recvmmsg") == 0;
+	opts->driver = opts->no_io_uring ? "socket" : argv[0];
 	opts->prefix_bits = (uint8_t)(argc > 2 ? atoi(argv[2]) : 0);
 	opts->lcore_cpu = -1; /* that of the process */
 	/* A port that cannot wake a sleeping core is polled, as on dedicated cores. */
@@ -68,6 +69,8 @@ int bench_serve(int argc, char **argv)
 		return serve_streams(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "flood") == 0)
 		return serve_flood(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "flood-port") == 0)
+		return serve_flood_port(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "load") == 0)
 		return serve_load(argc - 1, argv + 1);
 	return BENCH_USAGE;

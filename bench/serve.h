@@ -9,7 +9,7 @@
  *          peer DRIVER ADDRESS …:        the same with an application that obeys lines
  *          load DRIVER ADDRESS …:        not a server but a load, from a data plane
  *          streams DRIVER ADDRESS …:     one end of many streams (stream_core.h)
- *          flood KIND …:                 hostile datagrams (flood.h)
+ *          flood, flood-port …:          hostile datagrams (flood.h)
  *          hold:                         nothing: keeps its network namespace
  * Threads: each has its process.
  */

@@ -8,9 +8,10 @@
  *
  *     plan WINDOW ID_OFFSET FIRST_BYTE MIN_BYTES   nothing
  *     slot I HEX                                   nothing
- *     run NS                                       done NS REPLIES BAD LOST
+ *     run NS                                       done NS REPLIES BAD LOST BUSY_PERCENT
  *     ask HEX MS                                   answer HEX, or late
  */
+#include "base/count.h"
 #include "bench/bench.h"
 #include "bench/load_core.h"
 #include "bench/serve.h"
@@ -59,14 +60,19 @@ static void run(struct generator *g, uint64_t ns)
 {
 	const struct og_msg m = {.type = LOAD_RUN, .arg = ns};
 	const struct load_result *r = &g->load.result;
+	const struct og_lcore_counters *c = og_dataplane_counters(g->dp);
+	uint64_t busy_ns = og_counter_read(&c->busy_ns), idle_ns = og_counter_read(&c->idle_ns);
 	struct og_msg ev = {0};
 
 	give(g, &m);
 	while (ev.type != LOAD_DONE)
 		if (await_event(g, &ev, 1000))
 			og_stage_release(og_dataplane_events(g->dp), &ev);
-	printf("done %lu %lu %lu %lu\n", (unsigned long)r->ns, (unsigned long)r->replies,
-		(unsigned long)r->bad, (unsigned long)r->lost);
+	busy_ns = og_counter_read(&c->busy_ns) - busy_ns;
+	idle_ns = og_counter_read(&c->idle_ns) - idle_ns;
+	printf("done %lu %lu %lu %lu %lu\n", (unsigned long)r->ns, (unsigned long)r->replies,
+		(unsigned long)r->bad, (unsigned long)r->lost,
+		(unsigned long)(100 * busy_ns / OG_MAX(busy_ns + idle_ns, 1ul)));
 }
 
 /* What came too late for an earlier question, or after a run, is no answer to this one. */

@@ -10,6 +10,7 @@
  *     send WRITE_BYTES BYTES           done NS, when the other end has counted them all
  *     echo MESSAGE_BYTES COUNT         done NS P50_NS P99_NS, of one round trip
  *     connects COUNT KEY ADDRESS:PORT  done NS P50_NS P99_NS, of one connection
+ *     drops                            drops SHED QUEUE_FULL, datagrams so far
  */
 #include "base/bytes.h"
 #include "bench/bench.h"
@@ -129,6 +130,13 @@ static void obey(struct node_setup *n, struct peer_core *p, struct og_doorbell *
 		uint8_t addr4[6];
 		struct og_msg m;
 
+		if (strcmp(line, "drops\n") == 0) {
+			printf("drops %lu %lu\n",
+				(unsigned long)og_dataplane_drops(n->dp, OG_DROP_RX_SHED),
+				(unsigned long)og_dataplane_drops(n->dp, OG_DROP_RX_QUEUE_FULL));
+			fflush(stdout);
+			continue;
+		}
 		if (parse_line(&m, addr4, line) < 0 ||
 			og_stage_push(og_dataplane_commands(n->dp), &m) < 0) {
 			puts("failed not understood");

@@ -129,6 +129,7 @@ void servers_stop(struct servers *s)
 struct figures {
 	struct bench_samples per_s, per_cpu_s;
 	uint64_t lost, bad;
+	struct bench_samples load_busy; /* percent */
 };
 
 /* One run of one server: a tenth of it to warm up, then the run that counts. */
@@ -150,6 +151,8 @@ static int run_once(
 		return ret;
 	bench_add(&f->per_s, (double)r.replies * 1e9 / (double)r.ns);
 	bench_add(&f->per_cpu_s, (double)r.replies * 1e9 / (double)OG_MAX(cpu_ns, 1ull));
+	if (r.busy_percent > 0)
+		bench_add(&f->load_busy, r.busy_percent);
 	f->lost += r.lost;
 	f->bad += r.bad;
 	return 0;
@@ -173,6 +176,9 @@ static void report(const struct bench *b, const struct servers *s, const char *n
 		if (f[i].lost + f[i].bad > 0)
 			bench_note("%s: %s lost %lu and answered %lu too short", name,
 				s->list[i].name, (unsigned long)f[i].lost, (unsigned long)f[i].bad);
+	if (f[0].load_busy.n > 0)
+		bench_note("%s: the load worked %.0f %% of its time", name,
+			bench_median(&f[0].load_busy));
 }
 
 int servers_measure(const struct bench *b, struct servers *s, const char *name, const char *what,

@@ -5,6 +5,7 @@
 #include "dataplane/packet.h"
 #include "dataplane/port.h"
 #include "dataplane/port_behind.h"
+#include "dataplane/thread.h"
 #include "dataplane/worker.h"
 
 #include <errno.h>
@@ -470,6 +471,7 @@ void og_lcore_run(
 		ret = -ENOSPC;
 	if (lc->opts.poll == OG_POLL_ADAPTIVE)
 		prctl(PR_SET_TIMERSLACK, 1);
+	og_thread_run_promptly();
 	if (ret == 0)
 		ret = lc->opts.port->ops->start(lc->opts.port);
 	started(arg, ret);

@@ -8,6 +8,8 @@ const char *og_drop_name(enum og_drop reason)
 		[OG_DROP_RX_TOO_LONG] = "rx_too_long",
 		[OG_DROP_RX_NO_MBUF] = "rx_no_mbuf",
 		[OG_DROP_RX_ERROR] = "rx_error",
+		[OG_DROP_RX_QUEUE_FULL] = "rx_queue_full",
+		[OG_DROP_RX_SHED] = "rx_shed",
 		[OG_DROP_TX_TOO_LONG] = "tx_too_long",
 		[OG_DROP_TX_ERROR] = "tx_error",
 		[OG_DROP_NOT_OURS] = "not_ours",

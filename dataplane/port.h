@@ -25,21 +25,23 @@ enum {
 };
 
 enum og_drop {
-	OG_DROP_RX_TOO_LONG,  /* above OG_PACKET_BYTES */
-	OG_DROP_RX_NO_MBUF,   /* packet pool empty */
-	OG_DROP_RX_ERROR,     /* receive failed */
-	OG_DROP_TX_TOO_LONG,  /* above the MTU */
-	OG_DROP_TX_ERROR,     /* send failed */
-	OG_DROP_NOT_OURS,     /* frame for another host, or of a protocol that we do not speak */
-	OG_DROP_BAD_FRAME,    /* malformed Ethernet, ARP, IPv4, ICMP or UDP */
-	OG_DROP_BAD_CHECKSUM, /* IPv4, ICMP or UDP */
-	OG_DROP_FRAGMENT,     /* IPv4 fragments are not reassembled */
-	OG_DROP_NO_ENDPOINT,  /* UDP port that is not open */
-	OG_DROP_NO_ROUTE,     /* neighbour does not answer, or no gateway */
-	OG_DROP_NO_LINK,      /* to send while the device is down or gone */
-	OG_DROP_OWN_ADDRESS,  /* from our own IP address: forged, or somebody else has it too */
-	OG_DROP_UNASKED,      /* ARP reply that nobody asked for */
-	OG_DROP_ARP_LIMITED,  /* our own ARP request, above the limit */
+	OG_DROP_RX_TOO_LONG,   /* above OG_PACKET_BYTES */
+	OG_DROP_RX_NO_MBUF,    /* packet pool empty */
+	OG_DROP_RX_ERROR,      /* receive failed */
+	OG_DROP_RX_QUEUE_FULL, /* the kernel's queue was full */
+	OG_DROP_RX_SHED,       /* of a source that floods us */
+	OG_DROP_TX_TOO_LONG,   /* above the MTU */
+	OG_DROP_TX_ERROR,      /* send failed */
+	OG_DROP_NOT_OURS,      /* frame for another host, or of a protocol that we do not speak */
+	OG_DROP_BAD_FRAME,     /* malformed Ethernet, ARP, IPv4, ICMP or UDP */
+	OG_DROP_BAD_CHECKSUM,  /* IPv4, ICMP or UDP */
+	OG_DROP_FRAGMENT,      /* IPv4 fragments are not reassembled */
+	OG_DROP_NO_ENDPOINT,   /* UDP port that is not open */
+	OG_DROP_NO_ROUTE,      /* neighbour does not answer, or no gateway */
+	OG_DROP_NO_LINK,       /* to send while the device is down or gone */
+	OG_DROP_OWN_ADDRESS,   /* from our own IP address: forged, or somebody else has it too */
+	OG_DROP_UNASKED,       /* ARP reply that nobody asked for */
+	OG_DROP_ARP_LIMITED,   /* our own ARP request, above the limit */
 	OG_DROP_COUNT
 };
 

@@ -95,39 +95,37 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 		got = (uint16_t)(got + rx_endpoint(p, endpoint, pkts + got, (uint16_t)(n - got)));
 	}
 	p->turn = (uint16_t)((p->turn + 1) % port->nb_endpoints);
-	return got;
+	return og_port_socket_watch(&p->s, pkts, got);
 }
 
-/* How many of `pkts` leave by the endpoint of the first, up to a burst. */
-static uint16_t run_of_endpoint(struct rte_mbuf **pkts, uint16_t n)
+static bool same_endpoint(struct rte_mbuf *a, struct rte_mbuf *b)
 {
-	uint16_t run = 1;
-
-	n = OG_MIN(n, (uint16_t)OG_BURST);
-	while (run < n && og_packet(pkts[run])->endpoint == og_packet(pkts[0])->endpoint)
-		run++;
-	return run;
+	return og_packet(a)->endpoint == og_packet(b)->endpoint;
 }
 
 /* Send some of `pkts`, all of one endpoint; returns how many are done with, 0 when it is full. */
 static uint16_t tx_run(struct mmsg_port *p, struct rte_mbuf **pkts, uint16_t n)
 {
+	uint16_t size[OG_BURST], nb_sends = 0, taken = 0, done = 0;
 	int sent;
 
-	for (uint16_t i = 0; i < n; i++) {
-		og_send_prepare(&p->tx_send[i], pkts[i]);
-		p->tx[i].msg_hdr = p->tx_send[i].msg;
+	while (taken < n && nb_sends < OG_BURST && same_endpoint(pkts[taken], pkts[0])) {
+		size[nb_sends] = og_send_group(&p->s, pkts + taken, (uint16_t)(n - taken));
+		og_send_prepare(&p->tx_send[nb_sends], pkts + taken, size[nb_sends]);
+		p->tx[nb_sends].msg_hdr = p->tx_send[nb_sends].msg;
+		taken = (uint16_t)(taken + size[nb_sends++]);
 	}
-	sent = sendmmsg(p->s.fds[og_packet(pkts[0])->endpoint], p->tx, n, MSG_DONTWAIT);
+	sent = sendmmsg(p->s.fds[og_packet(pkts[0])->endpoint], p->tx, nb_sends, MSG_DONTWAIT);
 	if (sent < 0) {
 		if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR)
 			return 0;
-		og_port_drop(
-			&p->s.port, og_send_drop(errno)); /* the first; the others get their try */
+		og_send_failed(&p->s, errno, size[0]); /* the first; the others get their try */
 		sent = 1;
 	}
-	rte_pktmbuf_free_bulk(pkts, (unsigned)sent);
-	return (uint16_t)sent;
+	for (int i = 0; i < sent; i++)
+		done = (uint16_t)(done + size[i]);
+	rte_pktmbuf_free_bulk(pkts, done);
+	return done;
 }
 
 static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t n)
@@ -136,9 +134,7 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	uint16_t done = 0, sent;
 
 	while (done < n) {
-		uint16_t run = run_of_endpoint(pkts + done, (uint16_t)(n - done));
-
-		sent = tx_run(p, pkts + done, run);
+		sent = tx_run(p, pkts + done, (uint16_t)(n - done));
 		if (sent == 0)
 			break;
 		done = (uint16_t)(done + sent);

@@ -5,39 +5,189 @@
 
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/sock_diag.h>
+#include <linux/sockios.h>
+#include <linux/udp.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Asked for; the kernel grants what net.core.{r,w}mem_max allows. */
 enum { SOCKET_BUFFER_BYTES = 4 << 20, PORTS_TRIED = 5 };
+enum { GROUP_BYTES_MAX = 65000 }; /* an IP packet, less its heads */
+/* While nothing is cut, the clock is read once in so many bursts that brought something. */
+enum { CLOCK_EVERY = 8 };
 
-void og_send_prepare(struct og_send *send, struct rte_mbuf *m)
+static bool goes_along(const struct rte_mbuf *first, struct rte_mbuf *m)
 {
-	const struct og_packet *p = og_packet(m);
+	const struct og_packet *a = og_packet((struct rte_mbuf *)first), *b = og_packet(m);
 
-	send->iov = (struct iovec){rte_pktmbuf_mtod(m, void *), rte_pktmbuf_data_len(m)};
+	return og_addr_eq(&a->peer, &b->peer) && a->endpoint == b->endpoint && a->ttl == b->ttl &&
+	       rte_pktmbuf_data_len(m) <= rte_pktmbuf_data_len(first);
+}
+
+uint16_t og_send_group(const struct og_port_socket *s, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint32_t bytes = rte_pktmbuf_data_len(pkts[0]);
+	uint16_t group = 1;
+
+	n = OG_MIN(n, (uint16_t)OG_SEND_GROUP);
+	if (s->no_groups || bytes == 0)
+		return 1;
+	while (group < n && goes_along(pkts[0], pkts[group])) {
+		uint32_t more = rte_pktmbuf_data_len(pkts[group]);
+
+		if (more == 0 || bytes + more > GROUP_BYTES_MAX)
+			break;
+		bytes += more;
+		group++;
+		if (more < rte_pktmbuf_data_len(pkts[0]))
+			break; /* only the last may be shorter */
+	}
+	return group;
+}
+
+static void add_control(struct og_send *send, int level, int type, const void *data, size_t bytes)
+{
+	struct cmsghdr *c = (struct cmsghdr *)(void *)(send->control + send->msg.msg_controllen);
+
+	*c = (struct cmsghdr){CMSG_LEN(bytes), level, type};
+	memcpy(CMSG_DATA(c), data, bytes);
+	send->msg.msg_control = send->control;
+	send->msg.msg_controllen += CMSG_SPACE(bytes);
+}
+
+void og_send_prepare(struct og_send *send, struct rte_mbuf **pkts, uint16_t n)
+{
+	const struct og_packet *p = og_packet(pkts[0]);
+
+	for (uint16_t i = 0; i < n; i++)
+		send->iov[i] = (struct iovec){
+			rte_pktmbuf_mtod(pkts[i], void *), rte_pktmbuf_data_len(pkts[i])};
 	send->dst = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(p->peer.port)};
 	memcpy(&send->dst.sin_addr, p->peer.ip, sizeof(p->peer.ip));
 	send->msg = (struct msghdr){
 		.msg_name = &send->dst,
 		.msg_namelen = sizeof(send->dst),
-		.msg_iov = &send->iov,
-		.msg_iovlen = 1,
+		.msg_iov = send->iov,
+		.msg_iovlen = n,
 	};
-	if (p->ttl != 0) {
-		struct cmsghdr *c = (struct cmsghdr *)(void *)send->control;
-		int ttl = p->ttl;
-
-		*c = (struct cmsghdr){CMSG_LEN(sizeof(ttl)), IPPROTO_IP, IP_TTL};
-		memcpy(CMSG_DATA(c), &ttl, sizeof(ttl));
-		send->msg.msg_control = c;
-		send->msg.msg_controllen = sizeof(send->control);
-	}
+	if (p->ttl != 0)
+		add_control(send, IPPROTO_IP, IP_TTL, &(int){p->ttl}, sizeof(int));
+	if (n > 1)
+		add_control(send, IPPROTO_UDP, UDP_SEGMENT,
+			&(uint16_t){rte_pktmbuf_data_len(pkts[0])}, sizeof(uint16_t));
 }
 
-enum og_drop og_send_drop(int err)
+static enum og_drop send_drop(int err)
 {
 	return err == EMSGSIZE ? OG_DROP_TX_TOO_LONG : OG_DROP_TX_ERROR;
+}
+
+void og_send_failed(struct og_port_socket *s, int err, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++)
+		og_port_drop(&s->port, send_drop(err));
+	/* A device that makes no checksums, or a kernel that makes no segments. */
+	if (n > 1 && (err == EIO || err == EINVAL))
+		s->no_groups = true;
+}
+
+/* ---- floods ---- */
+
+static uint64_t clock_ns(clockid_t clock)
+{
+	struct timespec ts;
+
+	clock_gettime(clock, &ts);
+	return (uint64_t)ts.tv_sec * OG_NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* How long the last datagram that was received had waited in the socket's queue. */
+static uint64_t waited_ns(int fd)
+{
+	struct timespec came;
+	uint64_t now_ns = clock_ns(CLOCK_REALTIME), came_ns;
+
+	if (ioctl(fd, SIOCGSTAMPNS, &came) < 0)
+		return 0;
+	came_ns = (uint64_t)came.tv_sec * OG_NS_PER_S + (uint64_t)came.tv_nsec;
+	return now_ns > came_ns ? now_ns - came_ns : 0; /* the clock may have been set */
+}
+
+/* With a filter in place nearly all that is lost is lost to it; the kernel keeps one count. */
+static void count_lost(struct og_port_socket *s, uint16_t endpoint)
+{
+	uint32_t info[SK_MEMINFO_VARS] = {0};
+	socklen_t len = sizeof(info);
+
+	if (getsockopt(s->fds[endpoint], SOL_SOCKET, SO_MEMINFO, info, &len) < 0)
+		return;
+	og_count_add(&s->port.drops[s->shed[endpoint].nb_rules > 0 ? OG_DROP_RX_SHED
+								   : OG_DROP_RX_QUEUE_FULL],
+		info[SK_MEMINFO_DROPS] - s->dropped[endpoint]);
+	s->dropped[endpoint] = info[SK_MEMINFO_DROPS];
+}
+
+static void install_filter(int fd, const struct og_shed *shed)
+{
+	struct sock_filter steps[OG_SHED_PROGRAM];
+	const struct sock_fprog program = {og_shed_program(shed, steps), steps};
+
+	/* Where it is refused, the queue's own end drops, as it would without us. */
+	if (shed->nb_rules > 0)
+		(void)setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
+	else
+		(void)setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &(int){0}, sizeof(int));
+}
+
+static void turn(struct og_port_socket *s, uint16_t endpoint, uint64_t now_ns)
+{
+	struct og_shed *shed = &s->shed[endpoint];
+
+	count_lost(s, endpoint);
+	if (og_shed_turn(shed, waited_ns(s->fds[endpoint]), now_ns))
+		install_filter(s->fds[endpoint], shed);
+}
+
+/* Counts a datagram; false: it is dropped. */
+static bool let_in(struct og_port_socket *s, struct rte_mbuf *m)
+{
+	const struct og_packet *p = og_packet(m);
+	struct og_shed *shed = &s->shed[p->endpoint];
+	const uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
+	uint16_t len_bytes = rte_pktmbuf_data_len(m);
+
+	shed->nb_taken++;
+	if (!shed->stands)
+		return true;
+	og_shed_seen(shed, &p->peer, data, len_bytes);
+	if (!og_shed_drops(shed, &p->peer, data, len_bytes))
+		return true;
+	og_port_drop(&s->port, OG_DROP_RX_SHED);
+	rte_pktmbuf_free(m);
+	return false;
+}
+
+uint16_t og_port_socket_watch(struct og_port_socket *s, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t left = 0;
+	bool cuts = false;
+	uint64_t now_ns;
+
+	for (uint16_t i = 0; i < n; i++)
+		if (let_in(s, pkts[i]))
+			pkts[left++] = pkts[i];
+	for (uint16_t i = 0; i < s->port.nb_endpoints; i++)
+		cuts |= s->shed[i].nb_rules > 0;
+	if (!cuts && (n == 0 || s->nb_bursts++ % CLOCK_EVERY != 0))
+		return left;
+	now_ns = clock_ns(CLOCK_MONOTONIC);
+	for (uint16_t i = 0; i < s->port.nb_endpoints; i++)
+		if (now_ns - s->shed[i].turned_ns >= OG_SHED_TURN_NS)
+			turn(s, i, now_ns);
+	return left;
 }
 
 void og_port_socket_local_addr(const struct og_port *port, uint16_t endpoint, struct og_addr *out)

@@ -15,7 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { RX_BUFFERS = 1024, RX_SQ = 8, RX_CQ = 4096, RX_CQES = 64, TX_SLOTS = 256, BUFFER_GROUP = 0 };
+/* Few buffers, for they are used in turn and should stay in the cache; the socket holds the rest. */
+enum { RX_BUFFERS = 128, RX_SQ = 8, RX_CQ = 512, RX_CQES = 64, TX_SLOTS = 256, BUFFER_GROUP = 0 };
 
 /* What multishot recvmsg writes before the payload. */
 enum { RX_HEAD_BYTES = sizeof(struct io_uring_recvmsg_out) + sizeof(struct sockaddr_in) };
@@ -26,7 +27,8 @@ static_assert((int)RX_BUFFERS + (int)TX_SLOTS + 2 * (int)OG_BURST <= (int)OG_POR
 
 struct tx_slot {
 	struct og_send send;
-	struct rte_mbuf *mbuf;
+	uint16_t nb_mbufs;
+	struct rte_mbuf *mbufs[OG_SEND_GROUP];
 };
 
 struct uring_port {
@@ -40,6 +42,7 @@ struct uring_port {
 	struct tx_slot tx[TX_SLOTS];
 	uint16_t idle_tx[TX_SLOTS];
 	uint16_t nb_idle_tx;
+	uint16_t nb_tx_mbufs; /* in all slots, TX_SLOTS at most */
 };
 
 static struct uring_port *uring_port(const struct og_port *port)
@@ -100,6 +103,9 @@ static int start(struct og_port *port)
 	ret = enable(&p->tx_ring);
 	if (ret < 0)
 		return ret;
+	/* Saves a look-up in each call; without it they work too. */
+	(void)io_uring_register_ring_fd(&p->rx_ring);
+	(void)io_uring_register_ring_fd(&p->tx_ring);
 	ret = arm_all(p);
 	return ret < 0 ? ret : 0;
 }
@@ -164,7 +170,17 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 		io_uring_cq_advance(&p->rx_ring, seen);
 	}
 	(void)arm_all(p); /* what cannot be submitted now is the next time */
-	return got;
+	return og_port_socket_watch(&p->s, pkts, got);
+}
+
+static void free_slot(struct uring_port *p, uint16_t id)
+{
+	struct tx_slot *slot = &p->tx[id];
+
+	rte_pktmbuf_free_bulk(slot->mbufs, slot->nb_mbufs);
+	p->nb_tx_mbufs = (uint16_t)(p->nb_tx_mbufs - slot->nb_mbufs);
+	slot->nb_mbufs = 0;
+	p->idle_tx[p->nb_idle_tx++] = id;
 }
 
 static void reap_tx(struct uring_port *p)
@@ -173,42 +189,50 @@ static void reap_tx(struct uring_port *p)
 	unsigned seen = io_uring_peek_batch_cqe(&p->tx_ring, cqes, TX_SLOTS);
 
 	for (unsigned i = 0; i < seen; i++) {
-		uint16_t slot = (uint16_t)cqes[i]->user_data;
+		uint16_t id = (uint16_t)cqes[i]->user_data;
 
 		if (cqes[i]->res < 0)
-			og_port_drop(&p->s.port, og_send_drop(-cqes[i]->res));
-		rte_pktmbuf_free(p->tx[slot].mbuf);
-		p->tx[slot].mbuf = NULL;
-		p->idle_tx[p->nb_idle_tx++] = slot;
+			og_send_failed(&p->s, -cqes[i]->res, p->tx[id].nb_mbufs);
+		free_slot(p, id);
 	}
 	io_uring_cq_advance(&p->tx_ring, seen);
+}
+
+static void queue_send(
+	struct uring_port *p, struct io_uring_sqe *sqe, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t id = p->idle_tx[--p->nb_idle_tx];
+	struct tx_slot *slot = &p->tx[id];
+
+	memcpy(slot->mbufs, pkts, n * sizeof(pkts[0]));
+	slot->nb_mbufs = n;
+	p->nb_tx_mbufs = (uint16_t)(p->nb_tx_mbufs + n);
+	og_send_prepare(&slot->send, pkts, n);
+	io_uring_prep_sendmsg(sqe, p->s.fds[og_packet(pkts[0])->endpoint], &slot->send.msg, 0);
+	io_uring_sqe_set_data64(sqe, id);
 }
 
 static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct uring_port *p = uring_port(port);
-	uint16_t i;
+	uint16_t taken = 0;
 
-	for (i = 0; i < n && p->nb_idle_tx > 0; i++) {
+	n = OG_MIN(n, (uint16_t)(TX_SLOTS - p->nb_tx_mbufs));
+	while (taken < n && p->nb_idle_tx > 0) {
 		struct io_uring_sqe *sqe = io_uring_get_sqe(&p->tx_ring);
-		uint16_t id;
-		struct tx_slot *slot;
+		uint16_t group;
 
 		if (!sqe)
 			break;
-		id = p->idle_tx[--p->nb_idle_tx];
-		slot = &p->tx[id];
-		slot->mbuf = pkts[i];
-		og_send_prepare(&slot->send, pkts[i]);
-		io_uring_prep_sendmsg(
-			sqe, p->s.fds[og_packet(pkts[i])->endpoint], &slot->send.msg, 0);
-		io_uring_sqe_set_data64(sqe, id);
+		group = og_send_group(&p->s, pkts + taken, (uint16_t)(n - taken));
+		queue_send(p, sqe, pkts + taken, group);
+		taken = (uint16_t)(taken + group);
 	}
 	/* What cannot be submitted now leaves with the next burst. */
 	if (io_uring_sq_ready(&p->tx_ring) > 0)
 		(void)io_uring_submit(&p->tx_ring);
 	reap_tx(p); /* most sends are done by now */
-	return i;
+	return taken;
 }
 
 static uint32_t wait_fds(const struct og_port *port, int fds[OG_PORT_FDS_MAX])
@@ -229,7 +253,7 @@ static void free_port(struct uring_port *p)
 	if (p->buffers)
 		munmap(p->buffers, RX_BUFFERS * sizeof(struct io_uring_buf));
 	for (uint32_t i = 0; i < TX_SLOTS; i++)
-		rte_pktmbuf_free(p->tx[i].mbuf);
+		rte_pktmbuf_free_bulk(p->tx[i].mbufs, p->tx[i].nb_mbufs);
 	for (uint32_t i = 0; i < RX_BUFFERS; i++)
 		rte_pktmbuf_free(p->rx_mbufs[i]);
 	free(p);

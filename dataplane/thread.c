@@ -1,8 +1,23 @@
 #include "dataplane/thread.h"
 
+#include "base/def.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SLICE_NS (300 * OG_NS_PER_US)
+
+/* sched_setattr(2); its own header and that of the C library cannot be had together. */
+struct sched_attr_v0 {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime_ns, deadline_ns, period_ns;
+};
 
 int og_thread_start(pthread_t *out, const char *name, int cpu, void *(*run)(void *), void *arg)
 {
@@ -29,4 +44,15 @@ int og_thread_start(pthread_t *out, const char *name, int cpu, void *(*run)(void
 		pthread_setname_np(*out, name);
 	pthread_attr_destroy(&attr);
 	return -ret;
+}
+
+void og_thread_run_promptly(void)
+{
+	struct sched_attr_v0 attr = {.size = sizeof(attr)};
+
+	/* Older kernels take the slice and do nothing with it. */
+	if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) < 0 || attr.policy != SCHED_OTHER)
+		return;
+	attr.runtime_ns = SLICE_NS;
+	(void)syscall(SYS_sched_setattr, 0, &attr, 0);
 }

@@ -12,3 +12,9 @@
  */
 int og_thread_start(
 	pthread_t *out, const char *name, int cpu, void *(*run)(void *), void *arg) OG_MUST_CHECK;
+
+/*
+ * The calling thread would rather run soon than long (Linux 6.12): when it has something to do it
+ * need not wait until the slice of another thread on its processor ends.
+ */
+void og_thread_run_promptly(void);

@@ -123,12 +123,12 @@ static void on_find_peer(void *ctx, const struct og_dht_incoming *in, uint64_t n
 static void on_lookup(void *ctx, const struct og_dht_incoming *in, uint64_t now_ns)
 {
 	struct og_dht_keeper *keeper = ctx;
-	uint8_t value[OG_DHT_LOOKUP_MAX];
+	const uint8_t *value;
 	uint32_t n;
 
 	if (!in->msg->target)
 		return;
-	n = og_dht_store_lookup(keeper->env->store, in->msg->target, now_ns, value);
+	n = og_dht_store_lookup(keeper->env->store, in->msg->target, now_ns, &value);
 	og_dht_rpc_reply(keeper->env->rpc, in, OG_REPLY_TOKEN | OG_REPLY_CLOSER, 0,
 		n ? value : NULL, n, now_ns);
 }

@@ -198,6 +198,7 @@ void og_dht_rpc_destroy(struct og_dht_rpc *rpc)
 	og_dht_budget_destroy(rpc->nat_pings);
 	free(rpc->delayed);
 	sodium_memzero(&rpc->token, sizeof(rpc->token));
+	sodium_memzero(rpc->issued, sizeof(rpc->issued));
 	free(rpc);
 }
 

@@ -23,6 +23,7 @@ enum {
 	OG_DHT_TABLE_NODES = 2048,
 	OG_DHT_PROVEN_ENTRIES = 16384,
 	OG_DHT_BUDGET_ENTRIES = 4096,
+	OG_DHT_ISSUED_TOKENS = 512, /* a power of two */
 
 	/* Background ticks, dht.md 5.7. */
 	OG_DHT_RECENT_TICKS = 12,
@@ -200,6 +201,13 @@ struct og_dht_self {
 	struct og_dht_firewall_test test;
 };
 
+/* A token that was issued in the running period, to be issued again without another hash. */
+struct og_dht_issued {
+	uint64_t period; /* when it ends */
+	uint32_t host;
+	uint8_t token[OG_DHT_TOKEN_BYTES];
+};
+
 struct og_dht_query;
 
 struct og_dht_rpc {
@@ -214,6 +222,7 @@ struct og_dht_rpc {
 	struct og_tx *tx;
 	struct og_rand *rand;
 	struct og_token token;
+	struct og_dht_issued issued[OG_DHT_ISSUED_TOKENS];
 
 	struct og_dht_table *table;
 	uint32_t tick; /* starts at 51 … 100 */

@@ -114,11 +114,25 @@ static const uint8_t *id_for(const struct og_dht_rpc *rpc, uint16_t endpoint)
 	return rpc->self.persistent && endpoint == 0 ? og_dht_table_center(rpc->table) : NULL;
 }
 
+/* Whoever asks for a token asks for many: the hash is made once per host and period. */
+static const uint8_t *token_for(struct og_dht_rpc *rpc, const struct og_addr *dst)
+{
+	uint32_t host = og_addr_u32(dst);
+	struct og_dht_issued *t =
+		&rpc->issued[host * 0x9e3779b1u >> 16 & (OG_DHT_ISSUED_TOKENS - 1)];
+
+	if (t->host != host || t->period != rpc->token.rotate_at_ns) {
+		t->host = host;
+		t->period = rpc->token.rotate_at_ns;
+		og_token_issue(&rpc->token, dst, t->token);
+	}
+	return t->token;
+}
+
 void og_dht_rpc_reply(struct og_dht_rpc *rpc, const struct og_dht_incoming *in, unsigned flags,
 	uint32_t error, const uint8_t *value, uint32_t nb_value_bytes, uint64_t now_ns)
 {
 	uint8_t closer[CLOSER_ROOM];
-	uint8_t token[OG_DHT_TOKEN_BYTES];
 	struct og_dht_msg m = {
 		.tid = in->msg->tid,
 		.error = error,
@@ -128,10 +142,8 @@ void og_dht_rpc_reply(struct og_dht_rpc *rpc, const struct og_dht_incoming *in, 
 		.value_bytes = nb_value_bytes,
 	};
 
-	if (flags & OG_REPLY_TOKEN) {
-		og_token_issue(&rpc->token, &in->src, token);
-		m.token = token;
-	}
+	if (flags & OG_REPLY_TOKEN)
+		m.token = token_for(rpc, &in->src);
 	if ((flags & OG_REPLY_CLOSER) && in->msg->target) {
 		m.nb_closer = og_dht_table_closest(rpc->table, in->msg->target, OG_DHT_K, closer);
 		m.closer = closer;

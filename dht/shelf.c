@@ -16,14 +16,17 @@ static uint64_t fold(uint64_t a, uint64_t b)
 }
 
 /* Keyed: targets are chosen by strangers. */
+uint64_t og_shelf_hash(const struct og_shelf *s, const uint8_t target[32])
+{
+	return fold(og_load_le64(target) ^ s->hash_key[0],
+		       og_load_le64(target + 8) ^ s->hash_key[1]) ^
+	       fold(og_load_le64(target + 16) ^ s->hash_key[2],
+		       og_load_le64(target + 24) ^ s->hash_key[3]);
+}
+
 static uint32_t *target_head(const struct og_shelf *s, const uint8_t target[32])
 {
-	uint64_t h = fold(og_load_le64(target) ^ s->hash_key[0],
-			     og_load_le64(target + 8) ^ s->hash_key[1]) ^
-		     fold(og_load_le64(target + 16) ^ s->hash_key[2],
-			     og_load_le64(target + 24) ^ s->hash_key[3]);
-
-	return &s->by_target[h & s->mask];
+	return &s->by_target[og_shelf_hash(s, target) & s->mask];
 }
 
 static uint32_t *prefix_head(const struct og_shelf *s, uint32_t prefix)
@@ -117,7 +120,7 @@ void og_shelf_fini(struct og_shelf *s)
 static uint32_t match_from(
 	const struct og_shelf *s, uint32_t i, const uint8_t target[32], uint64_t now_ns)
 {
-	while (i && (memcmp(s->entries[i].target, target, 32) != 0 || is_expired(s, i, now_ns)))
+	while (i && (!og_equal32(s->entries[i].target, target) || is_expired(s, i, now_ns)))
 		i = s->entries[i].link[BY_TARGET].next;
 	return i;
 }

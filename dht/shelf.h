@@ -53,6 +53,8 @@ int og_shelf_init(
 	struct og_shelf *s, const struct og_shelf_opts *opts, struct og_rand *rand) OG_MUST_CHECK;
 void og_shelf_fini(struct og_shelf *s);
 
+/* Of a target, with a key of this shelf: nobody outside can aim at a value. */
+uint64_t og_shelf_hash(const struct og_shelf *s, const uint8_t target[32]);
 /* Live entries of a target, in no particular order; OG_SHELF_NONE ends. */
 uint32_t og_shelf_first(const struct og_shelf *s, const uint8_t target[32], uint64_t now_ns);
 uint32_t og_shelf_next(const struct og_shelf *s, uint32_t i, uint64_t now_ns);

@@ -2,6 +2,7 @@
 
 #include "dht/shelf.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -9,11 +10,13 @@ static const uint64_t record_lifetime_ns = 20 * 60 * OG_NS_PER_S;
 static const uint64_t value_lifetime_ns = 48 * 3600 * OG_NS_PER_S;
 static const uint64_t bump_drift_ms = 60000;
 
+/* As on the wire (dht.md 7.2), so that a reply is copied together. */
 struct record {
 	uint8_t public_key[OG_DHT_KEY_BYTES];
-	uint8_t nb_relays;
+	uint8_t nb_relays; /* a uint of one byte */
 	uint8_t relays[OG_DHT_RECORD_RELAYS * 6];
 };
+static_assert(sizeof(struct record) == OG_DHT_RECORD_MAX, "a whole record, and no padding");
 
 struct route {
 	struct record record;
@@ -38,9 +41,25 @@ struct immutable_value {
 	uint8_t value[OG_DHT_STORED_MAX];
 };
 
+enum { ANSWERS = 64 }; /* a power of two */
+
+/*
+ * A LOOKUP value as it was last made. It holds every record of its topic, so it is right until
+ * something stored changes or one of them expires.
+ */
+struct answer {
+	uint64_t version;
+	uint64_t until_ns;
+	uint32_t value_bytes;
+	uint8_t target[32];
+	uint8_t value[OG_DHT_LOOKUP_MAX + OG_DHT_RECORD_MAX]; /* records are copied whole */
+};
+
 struct og_dht_store {
 	struct og_dht_store_opts opts;
 	uint64_t created_ns;
+	uint64_t version; /* counts the changes of what a LOOKUP answers */
+	struct answer *answers;
 	bool has_own;
 	uint8_t own_target[32];
 	struct record own;
@@ -133,7 +152,9 @@ int og_dht_store_create(
 	st->opts = *opts;
 	set_defaults(&st->opts);
 	st->created_ns = now_ns;
-	if (allocate(st) < 0) {
+	st->version = 1;
+	st->answers = calloc(ANSWERS, sizeof(*st->answers));
+	if (!st->answers || allocate(st) < 0) {
 		og_dht_store_destroy(st);
 		return -ENOMEM;
 	}
@@ -151,6 +172,7 @@ void og_dht_store_destroy(struct og_dht_store *st)
 	og_shelf_fini(&st->refresh_shelf);
 	og_shelf_fini(&st->mutable_shelf);
 	og_shelf_fini(&st->immutable_shelf);
+	free(st->answers);
 	free(st->records);
 	free(st->routes);
 	free(st->bumps);
@@ -196,15 +218,14 @@ static struct record record_of(const struct og_dht_peer *peer)
 	return rec;
 }
 
-static void write_record(struct og_writer *w, const struct record *rec)
+static size_t record_bytes(const struct record *rec)
 {
-	og_write_bytes(w, rec->public_key, OG_DHT_KEY_BYTES);
-	og_write_uint(w, rec->nb_relays);
-	og_write_bytes(w, rec->relays, (size_t)rec->nb_relays * 6);
+	return offsetof(struct record, relays) + (size_t)rec->nb_relays * 6;
 }
 
 void og_dht_store_set_own(struct og_dht_store *st, const uint8_t *target, const uint8_t *public_key)
 {
+	st->version++;
 	st->has_own = target != NULL;
 	st->own = (struct record){0};
 	if (!target)
@@ -215,7 +236,7 @@ void og_dht_store_set_own(struct og_dht_store *st, const uint8_t *target, const 
 
 bool og_dht_store_is_own(const struct og_dht_store *st, const uint8_t target[32])
 {
-	return st->has_own && memcmp(st->own_target, target, 32) == 0;
+	return st->has_own && og_equal32(st->own_target, target);
 }
 
 /* The entry of that key under the target. */
@@ -234,6 +255,7 @@ static void remove_record(struct og_dht_store *st, const uint8_t target[32],
 {
 	uint32_t i = find_record(st, target, public_key, now_ns);
 
+	st->version++;
 	if (i)
 		og_shelf_remove(&st->record_shelf, i);
 }
@@ -255,6 +277,7 @@ static void put_record(struct og_dht_store *st, const uint8_t target[32], const 
 {
 	uint32_t i = find_record(st, target, rec->public_key, now_ns);
 
+	st->version++;
 	if (i)
 		og_shelf_renew(&st->record_shelf, i, src->prefix, now_ns);
 	else
@@ -315,6 +338,7 @@ void og_dht_store_bump(
 		return;
 	i = single_entry(&st->bump_shelf, target, 0, now_ns);
 	st->bumps[i] = bump_ms;
+	st->version++;
 }
 
 /* ---- Refresh chain ---- */
@@ -361,33 +385,47 @@ bool og_dht_store_route(const struct og_dht_store *st, const uint8_t target[32],
 	return true;
 }
 
+static uint64_t expiry(const struct og_shelf *s, uint32_t i)
+{
+	return i ? s->entries[i].renewed_ns + s->opts.lifetime_ns : OG_NEVER;
+}
+
 /* The record that FIND_PEER gives: our own, or that of a route. */
-static const struct record *server_record(
-	const struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns)
+static const struct record *server_record(const struct og_dht_store *st, const uint8_t target[32],
+	uint64_t now_ns, uint64_t *until_ns)
 {
 	uint32_t i;
 
+	*until_ns = OG_NEVER;
 	if (og_dht_store_is_own(st, target))
 		return &st->own;
 	i = og_shelf_first(&st->route_shelf, target, now_ns);
+	*until_ns = expiry(&st->route_shelf, i);
 	return i ? &st->routes[i].record : NULL;
 }
 
 uint32_t og_dht_store_find_peer(const struct og_dht_store *st, const uint8_t target[32],
 	uint64_t now_ns, uint8_t out[OG_DHT_RECORD_MAX])
 {
-	const struct record *rec = server_record(st, target, now_ns);
-	struct og_writer w = og_writer_of(out, OG_DHT_RECORD_MAX);
+	uint64_t until_ns;
+	const struct record *rec = server_record(st, target, now_ns, &until_ns);
 
 	if (!rec)
 		return 0;
-	write_record(&w, rec);
-	return (uint32_t)og_writer_len(&w);
+	memcpy(out, rec, sizeof(*rec));
+	return (uint32_t)record_bytes(rec);
 }
 
+/* What a LOOKUP answers with, and until when that is all there is. */
+struct found {
+	uint32_t nb;
+	uint64_t until_ns; /* 0: there is more */
+	const struct record *records[OG_DHT_LOOKUP_PEERS];
+};
+
 /* Reservoir sampling (Vitter, algorithm R): each record of the topic is equally likely. */
-static uint32_t sample_records(struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns,
-	const struct record *out[OG_DHT_LOOKUP_PEERS])
+static void sample_records(
+	struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns, struct found *f)
 {
 	uint32_t seen = 0;
 
@@ -396,11 +434,14 @@ static uint32_t sample_records(struct og_dht_store *st, const uint8_t target[32]
 		uint32_t at =
 			seen < OG_DHT_LOOKUP_PEERS ? seen : og_rand_below(st->opts.rand, seen + 1);
 
+		f->until_ns = OG_MIN(f->until_ns, expiry(&st->record_shelf, i));
 		if (at < OG_DHT_LOOKUP_PEERS)
-			out[at] = &st->records[i];
+			f->records[at] = &st->records[i];
 		seen++;
 	}
-	return OG_MIN(seen, (uint32_t)OG_DHT_LOOKUP_PEERS);
+	if (seen > OG_DHT_LOOKUP_PEERS)
+		f->until_ns = 0;
+	f->nb = OG_MIN(seen, (uint32_t)OG_DHT_LOOKUP_PEERS);
 }
 
 /* 20 records with 3 relays each would not leave the closer nodes their place in the datagram. */
@@ -409,7 +450,7 @@ static uint32_t as_many_as_fit(const struct record *const *found, uint32_t nb)
 	size_t left = OG_DHT_LOOKUP_MAX - og_uint_bytes(nb) - 9; /* count and bump */
 
 	for (uint32_t i = 0; i < nb; i++) {
-		size_t bytes = OG_DHT_KEY_BYTES + 1 + (size_t)found[i]->nb_relays * 6;
+		size_t bytes = record_bytes(found[i]);
 
 		if (bytes > left)
 			return i;
@@ -418,25 +459,52 @@ static uint32_t as_many_as_fit(const struct record *const *found, uint32_t nb)
 	return nb;
 }
 
-uint32_t og_dht_store_lookup(struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns,
-	uint8_t out[OG_DHT_LOOKUP_MAX])
+static void write_answer(struct answer *a, const struct found *f, uint64_t bump)
 {
-	const struct record *found[OG_DHT_LOOKUP_PEERS];
-	const struct record *server = server_record(st, target, now_ns);
-	uint32_t bump = og_shelf_first(&st->bump_shelf, target, now_ns);
-	uint32_t nb = sample_records(st, target, now_ns, found);
-	struct og_writer w = og_writer_of(out, OG_DHT_LOOKUP_MAX);
+	uint8_t *p = a->value;
+	struct og_writer w;
 
-	if (server && nb < OG_DHT_LOOKUP_PEERS)
-		found[nb++] = server;
-	if (nb == 0)
-		return 0;
-	nb = as_many_as_fit(found, nb);
-	og_write_uint(&w, nb);
-	for (uint32_t i = 0; i < nb; i++)
-		write_record(&w, found[i]);
-	og_write_uint(&w, bump ? st->bumps[bump] : 0);
-	return (uint32_t)og_writer_len(&w);
+	*p++ = (uint8_t)f->nb;
+	/* Each whole, for a copy of known length is a few moves; the next overwrites its slack. */
+	for (uint32_t i = 0; i < f->nb; i++) {
+		memcpy(p, f->records[i], sizeof(*f->records[i]));
+		p += record_bytes(f->records[i]);
+	}
+	w = og_writer_of(p, (size_t)(a->value + sizeof(a->value) - p));
+	og_write_uint(&w, bump);
+	a->value_bytes = (uint32_t)(w.p - a->value);
+}
+
+static void make_answer(
+	struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns, struct answer *a)
+{
+	struct found f = {.until_ns = OG_NEVER};
+	uint64_t until_ns;
+	const struct record *server = server_record(st, target, now_ns, &until_ns);
+	uint32_t bump = og_shelf_first(&st->bump_shelf, target, now_ns), nb;
+
+	sample_records(st, target, now_ns, &f);
+	if (server && f.nb < OG_DHT_LOOKUP_PEERS)
+		f.records[f.nb++] = server;
+	nb = as_many_as_fit(f.records, f.nb);
+	a->version = nb < f.nb ? 0 : st->version;
+	f.nb = nb;
+	a->until_ns = OG_MIN(f.until_ns, OG_MIN(until_ns, expiry(&st->bump_shelf, bump)));
+	memcpy(a->target, target, sizeof(a->target));
+	a->value_bytes = 0;
+	if (nb > 0)
+		write_answer(a, &f, bump ? st->bumps[bump] : 0);
+}
+
+uint32_t og_dht_store_lookup(
+	struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns, const uint8_t **value)
+{
+	struct answer *a = &st->answers[og_shelf_hash(&st->record_shelf, target) & (ANSWERS - 1)];
+
+	if (a->version != st->version || now_ns >= a->until_ns || !og_equal32(a->target, target))
+		make_answer(st, target, now_ns, a);
+	*value = a->value;
+	return a->value_bytes;
 }
 
 /* ---- Values ---- */

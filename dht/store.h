@@ -95,9 +95,9 @@ bool og_dht_store_route(const struct og_dht_store *st, const uint8_t target[32],
 /* The FIND_PEER value (a peer record); returns its bytes, 0: none. */
 uint32_t og_dht_store_find_peer(const struct og_dht_store *st, const uint8_t target[32],
 	uint64_t now_ns, uint8_t out[OG_DHT_RECORD_MAX]);
-/* The LOOKUP value: up to 20 records at random; returns its bytes, 0: no record. */
-uint32_t og_dht_store_lookup(struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns,
-	uint8_t out[OG_DHT_LOOKUP_MAX]);
+/* The LOOKUP value: up to 20 records, at random where there are more; its bytes, 0: no record. */
+uint32_t og_dht_store_lookup(
+	struct og_dht_store *st, const uint8_t target[32], uint64_t now_ns, const uint8_t **value);
 
 enum og_dht_put {
 	OG_DHT_PUT_OK = 0,

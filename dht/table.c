@@ -1,5 +1,7 @@
 #include "dht/table.h"
 
+#include "dht/rank.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -8,7 +10,7 @@ enum { NONE = UINT16_MAX, HASH_SLOTS = 1024, ID_WORDS = 4 };
 /* Holds all that the nearest nodes need: the first 8 bytes of each id, and the address. */
 struct bucket {
 	uint64_t prefix[OG_DHT_K];
-	uint8_t addr4[OG_DHT_K][OG_DHT_ADDR4_BYTES];
+	uint64_t addr4[OG_DHT_K]; /* in its first bytes, to be moved as a word */
 	uint16_t node[OG_DHT_K];
 	uint16_t nb_nodes;
 };
@@ -17,6 +19,7 @@ struct og_dht_table {
 	uint8_t center[OG_DHT_ID_BYTES];
 	uint64_t filled[ID_WORDS]; /* bit 63 of word 0 is bucket 0 */
 	uint64_t seed;
+	og_dht_rank_fn rank;
 	uint32_t nb_nodes;
 	uint32_t cap;
 	uint16_t newest;
@@ -73,6 +76,7 @@ int og_dht_table_create(struct og_dht_table **out, uint32_t nb_nodes,
 	OG_ASSERT(nb_nodes > 0 && nb_nodes <= 65000);
 	memcpy(t->center, center, sizeof(t->center));
 	t->seed = seed;
+	t->rank = og_dht_rank_pick();
 	t->cap = nb_nodes;
 	t->newest = t->oldest = NONE;
 	memset(t->hash, 0xff, sizeof(t->hash));
@@ -208,7 +212,7 @@ static void bucket_add(struct og_dht_table *t, struct og_dht_node *n)
 
 	b->node[b->nb_nodes] = index_of(t, n);
 	b->prefix[b->nb_nodes] = load_be64(n->id);
-	og_dht_addr4_store(b->addr4[b->nb_nodes], &n->addr);
+	og_dht_addr4_store((uint8_t *)&b->addr4[b->nb_nodes], &n->addr);
 	b->nb_nodes++;
 	t->filled[bit / 64] |= 1ull << (63 - bit % 64);
 }
@@ -224,7 +228,7 @@ static void bucket_remove(struct og_dht_table *t, const struct og_dht_node *n)
 	b->nb_nodes--;
 	b->node[i] = b->node[b->nb_nodes];
 	b->prefix[i] = b->prefix[b->nb_nodes];
-	memcpy(b->addr4[i], b->addr4[b->nb_nodes], OG_DHT_ADDR4_BYTES);
+	b->addr4[i] = b->addr4[b->nb_nodes];
 	if (b->nb_nodes == 0)
 		t->filled[bit / 64] &= ~(1ull << (63 - bit % 64));
 }
@@ -338,7 +342,7 @@ struct nearest {
 	uint8_t *addr4;
 };
 
-/* Prefixes are equal: settle by the rest. Never taken with ids that are hashes. */
+/* Never asked with ids that are hashes. */
 static bool nearer_by_tail(const struct nearest *s, uint16_t a, uint16_t b)
 {
 	const uint8_t *x = s->t->nodes[a].id;
@@ -350,32 +354,45 @@ static bool nearer_by_tail(const struct nearest *s, uint16_t a, uint16_t b)
 	return false;
 }
 
-/* Sorts by counting who is nearer: no branch depends on the ids. */
+/* Those whose prefixes are equal: by their tails, and were these equal too, in any order. */
+static void settle_ties(const struct nearest *s, const struct bucket *b, uint64_t place[OG_DHT_K])
+{
+	for (unsigned i = 0; i < b->nb_nodes; i++)
+		for (unsigned j = 0; j < i; j++) {
+			if (b->prefix[i] != b->prefix[j])
+				continue;
+			if (nearer_by_tail(s, b->node[i], b->node[j]))
+				place[j]++;
+			else
+				place[i]++;
+		}
+}
+
+/* The first `n` of `addr4` as the wire has them: each word's slack is overwritten by the next. */
+static void write_addr4(uint8_t *out, const uint64_t *addr4, uint32_t n)
+{
+	for (uint32_t i = 0; i + 1 < n; i++)
+		memcpy(out + (size_t)i * OG_DHT_ADDR4_BYTES, &addr4[i], sizeof(addr4[i]));
+	if (n > 0)
+		memcpy(out + (size_t)(n - 1) * OG_DHT_ADDR4_BYTES, &addr4[n - 1],
+			OG_DHT_ADDR4_BYTES);
+}
+
 static void take_bucket(struct nearest *s, unsigned bit)
 {
 	const struct bucket *b = &s->t->buckets[bit];
-	uint32_t place[OG_DHT_K] = {0};
-	uint64_t key[OG_DHT_K];
+	const uint32_t nb = b->nb_nodes, wanted = OG_MIN(nb, s->max - s->nb);
+	uint64_t place[OG_DHT_K], sorted[OG_DHT_K], sum = 0;
 
-	for (unsigned i = 0; i < b->nb_nodes; i++) {
-		uint32_t mine = 0;
-
-		key[i] = b->prefix[i] ^ s->target_prefix;
-		for (unsigned j = 0; j < i; j++) {
-			bool first = key[i] < key[j];
-
-			if (key[i] == key[j])
-				first = nearer_by_tail(s, b->node[i], b->node[j]);
-			place[j] += first;
-			mine += !first;
-		}
-		place[i] = mine;
-	}
-	for (unsigned i = 0; i < b->nb_nodes; i++)
-		if (s->nb + place[i] < s->max)
-			memcpy(s->addr4 + (s->nb + place[i]) * OG_DHT_ADDR4_BYTES, b->addr4[i],
-				OG_DHT_ADDR4_BYTES);
-	s->nb = OG_MIN(s->nb + b->nb_nodes, s->max);
+	s->t->rank(place, b->prefix, nb, s->target_prefix);
+	for (uint32_t i = 0; i < nb; i++)
+		sum += place[i];
+	if (sum != nb * (nb - 1) / 2) /* 0 to nb - 1, unless some are equal */
+		settle_ties(s, b, place);
+	for (uint32_t i = 0; i < nb; i++)
+		sorted[place[i]] = b->addr4[i];
+	write_addr4(s->addr4 + (size_t)s->nb * OG_DHT_ADDR4_BYTES, sorted, wanted);
+	s->nb += wanted;
 }
 
 /*

@@ -175,6 +175,52 @@ ParameterizedTest(struct mode *mode, dataplane, echoes_bursts)
 	stop(&n);
 }
 
+ParameterizedTestParameters(dataplane, echoes_bursts_of_all_sizes_to_several_peers)
+{
+	return cr_make_param_array(struct mode, (struct mode *)modes, OG_ARRAY_LEN(modes));
+}
+
+/* What goes to one peer is sent together where sizes allow: no datagram may gain or lose by it. */
+ParameterizedTest(struct mode *mode, dataplane, echoes_bursts_of_all_sizes_to_several_peers)
+{
+	static const uint16_t sizes[] = {
+		40, 40, 40, 30, 40, 1400, 1400, 1, 0, 1, 1400, 2048, 2048, 7};
+	enum { PEERS = 3, ROUNDS = 30 };
+	uint8_t data[2048], back[4096];
+	struct node n;
+	int fds[PEERS];
+
+	start(&n, mode);
+	for (int i = 0; i < PEERS; i++)
+		fds[i] = peer_socket(&n.at[0]);
+	for (int round = 0; round < ROUNDS; round++) {
+		for (size_t k = 0; k < OG_ARRAY_LEN(sizes); k++)
+			for (int i = 0; i < PEERS; i++) {
+				/* One peer after the other, or by turns. */
+				int to = round % 2 ? i
+						   : (int)(k * PEERS + (size_t)i) /
+							     (int)OG_ARRAY_LEN(sizes);
+				uint16_t size = sizes[round % 2 ? k
+								: (k * PEERS + (size_t)i) %
+									  OG_ARRAY_LEN(sizes)];
+
+				memset(data, to + (int)size, size);
+				cr_assert_eq(send(fds[to], data, size, 0), (ssize_t)size);
+			}
+		for (int i = 0; i < PEERS; i++)
+			for (size_t k = 0; k < OG_ARRAY_LEN(sizes); k++) {
+				memset(data, i + (int)sizes[k], sizes[k]);
+				cr_assert_eq(
+					recv(fds[i], back, sizeof(back), 0), (ssize_t)sizes[k]);
+				cr_assert_arr_eq(back, data, sizes[k]);
+			}
+	}
+	for (int i = 0; i < PEERS; i++)
+		close(fds[i]);
+	cr_assert_eq(og_dataplane_drops(n.dp, OG_DROP_TX_ERROR), 0);
+	stop(&n);
+}
+
 ParameterizedTestParameters(dataplane, drops_and_counts_datagrams_that_are_too_long)
 {
 	return cr_make_param_array(struct mode, (struct mode *)modes, 2);

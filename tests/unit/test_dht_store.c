@@ -54,10 +54,18 @@ static void announce(const uint8_t *target, bool self, uint32_t n, uint32_t pref
 	og_dht_store_announce(store, target, self, &peer, &src, now);
 }
 
+static struct og_reader lookup(const uint8_t *target, uint64_t now)
+{
+	const uint8_t *value;
+	uint32_t n = og_dht_store_lookup(store, target, now, &value);
+
+	return og_reader_of(value, n);
+}
+
 static uint32_t found(const uint8_t *target, uint64_t now)
 {
-	uint8_t buf[OG_DHT_LOOKUP_MAX];
-	uint32_t len = og_dht_store_lookup(store, target, now, buf), nb = 0;
+	const uint8_t *buf;
+	uint32_t len = og_dht_store_lookup(store, target, now, &buf), nb = 0;
 	struct og_reader r = og_reader_of(buf, len);
 
 	if (len == 0)
@@ -74,8 +82,7 @@ Test(dht_store, gives_twenty_of_many_at_random_and_each_of_them_in_time)
 	for (uint32_t i = 0; i < 100; i++)
 		announce(topic, false, i, 0, 0);
 	for (int round = 0; round < 100; round++) {
-		uint8_t buf[OG_DHT_LOOKUP_MAX];
-		struct og_reader r = og_reader_of(buf, og_dht_store_lookup(store, topic, 1, buf));
+		struct og_reader r = lookup(topic, 1);
 		uint32_t nb;
 
 		cr_assert_eq(og_dht_lookup_begin(&r, &nb), 0);
@@ -92,9 +99,28 @@ Test(dht_store, gives_twenty_of_many_at_random_and_each_of_them_in_time)
 	cr_assert_eq(nb_seen, 100);
 }
 
+Test(dht_store, an_answer_follows_what_is_stored)
+{
+	uint8_t key[32];
+
+	cr_assert_eq(found(topic, 0), 0);
+	for (uint32_t i = 0; i < 20; i++) {
+		announce(topic, false, i, 0, i);
+		cr_assert_eq(found(topic, i), i + 1);
+		cr_assert_eq(found(topic, i), i + 1, "asked again");
+	}
+	peer_of(key, 7);
+	og_dht_store_unannounce(store, topic, false, key, 20);
+	cr_assert_eq(found(topic, 20), 19);
+	cr_assert_eq(found(topic, 20 * minute - 1), 19);
+	cr_assert_eq(found(topic, 20 * minute), 18, "the first has expired");
+	cr_assert_eq(found(topic, 20 * minute + 19), 0);
+}
+
 Test(dht_store, keeps_the_first_three_relays_and_replaces_a_record_at_once)
 {
-	uint8_t key[32], buf[OG_DHT_LOOKUP_MAX];
+	const uint8_t *buf;
+	uint8_t key[32];
 	struct og_dht_peer peer = peer_of(key, 1), back;
 	struct og_dht_source src = source_of(0);
 	struct og_reader r;
@@ -102,14 +128,14 @@ Test(dht_store, keeps_the_first_three_relays_and_replaces_a_record_at_once)
 
 	peer.nb_relays = 5;
 	og_dht_store_announce(store, topic, false, &peer, &src, 0);
-	r = og_reader_of(buf, og_dht_store_lookup(store, topic, 0, buf));
+	r = lookup(topic, 0);
 	cr_assert_eq(og_dht_lookup_begin(&r, &nb), 0);
 	cr_assert_eq(og_dht_peer_decode(&back, &r), 0);
 	cr_assert_eq(back.nb_relays, 3);
 
 	peer.nb_relays = 0;
 	og_dht_store_announce(store, topic, false, &peer, &src, 1);
-	cr_assert_eq(og_dht_store_lookup(store, topic, 1, buf), 1 + 33 + 1);
+	cr_assert_eq(og_dht_store_lookup(store, topic, 1, &buf), 1 + 33 + 1);
 }
 
 Test(dht_store, a_record_expires_by_age_however_often_it_is_read)
@@ -205,13 +231,12 @@ Test(dht_store, a_bump_is_kept_if_newer_and_not_far_ahead)
 
 	announce(topic, false, 1, 0, 0);
 	for (size_t i = 0; i < OG_ARRAY_LEN(cases); i++) {
-		uint8_t buf[OG_DHT_LOOKUP_MAX];
 		struct og_reader r;
 		struct og_dht_peer peer;
 		uint32_t nb;
 
 		og_dht_store_bump(store, topic, cases[i].bump, 0);
-		r = og_reader_of(buf, og_dht_store_lookup(store, topic, 0, buf));
+		r = lookup(topic, 0);
 		cr_assert_eq(og_dht_lookup_begin(&r, &nb), 0);
 		cr_assert_eq(og_dht_peer_decode(&peer, &r), 0);
 		cr_assert_eq(og_dht_lookup_bump(&r), cases[i].want);

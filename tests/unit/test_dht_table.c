@@ -1,4 +1,5 @@
 #include "dht/nat.h"
+#include "dht/rank.h"
 #include "dht/table.h"
 
 #include "base/rand.h"
@@ -212,4 +213,22 @@ Test(dht_table, the_stalest_node_is_the_longest_not_pinged_then_the_longest_know
 	n[1]->pinged = n[2]->pinged = n[3]->pinged = 20;
 	cr_assert_null(og_dht_table_stalest(t, id, 20));
 	og_dht_table_destroy(t);
+}
+
+Test(dht_table, ranks_alike_on_every_processor)
+{
+	struct og_rand r;
+
+	og_rand_seeded(&r, 3);
+	for (int round = 0; round < 10000; round++) {
+		uint64_t prefix[OG_DHT_K], fast[OG_DHT_K], plain[OG_DHT_K],
+			target = og_rand_u64(&r);
+		uint32_t nb = og_rand_below(&r, OG_DHT_K + 1);
+
+		for (int i = 0; i < OG_DHT_K; i++)
+			prefix[i] = og_rand_below(&r, 4) == 0 ? target ^ 1u : og_rand_u64(&r);
+		og_dht_rank_pick()(fast, prefix, nb, target);
+		og_dht_rank_plain()(plain, prefix, nb, target);
+		cr_assert_arr_eq(fast, plain, nb * sizeof(plain[0]));
+	}
 }
