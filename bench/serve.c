@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "bench/bench.h"
 #include "bench/flood.h"
+#include "bench/path.h"
 #include "crypto/keys.h"
 
 #include <stdarg.h>
@@ -64,6 +65,10 @@ int bench_serve(int argc, char **argv)
 		serve_until_told("here");
 		return BENCH_DONE;
 	}
+	if (argc >= 1 && strcmp(argv[0], "path") == 0)
+		return serve_path(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "tcp-sink") == 0)
+		return serve_tcp_sink(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "streams") == 0)
 		return serve_streams(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "flood") == 0)

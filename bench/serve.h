@@ -8,6 +8,8 @@
  *          node DRIVER ADDRESS …:        a node's core on the data plane, its routing table full
  *          peer DRIVER ADDRESS …:        the same with an application that obeys lines
  *          load DRIVER ADDRESS …:        not a server but a load, from a data plane
+ *          path PID …:                   not a server but a path (path.h)
+ *          tcp-sink ADDRESS:             the far end of the kernel's TCP
  *          streams DRIVER ADDRESS …:     one end of many streams (stream_core.h)
  *          flood KIND …:                 hostile datagrams (flood.h)
  *          hold:                         nothing: keeps its network namespace
@@ -27,6 +29,7 @@ int serve_node(int argc, char **argv);
 int serve_peer(int argc, char **argv);
 int serve_load(int argc, char **argv);
 int serve_streams(int argc, char **argv);
+int serve_tcp_sink(int argc, char **argv);
 
 /*
  * Open a data plane as `DRIVER ADDRESS[:PORT] [PREFIX_BITS]` in argv says, its polling core busy

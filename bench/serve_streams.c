@@ -4,7 +4,8 @@
  *     streams DRIVER ADDRESS PREFIX_BITS NUMBER initiator|responder
  *
  * Says "ready ADDRESS:PORT ID,ID,…", is told the same of the other end, and says "started". Then it
- * obeys lines, answering each: "write" and "stop" with "done"; "counts" with "counts NS BYTES,…".
+ * obeys lines, answering each: "write" and "stop" with "done"; "counts" with "counts NS BYTES,…",
+ * "written" with "counts NS BYTES" of what this end wrote in all.
  */
 #include "base/count.h"
 #include "bench/bench.h"
@@ -58,6 +59,9 @@ static void obey(struct og_dataplane *dp, const struct stream_core *c)
 
 		if (strcmp(line, "counts\n") == 0)
 			print_counts(c);
+		else if (strcmp(line, "written\n") == 0)
+			printf("counts %lu %lu\n", (unsigned long)bench_now_ns(),
+				(unsigned long)og_counter_read(&c->written));
 		else
 			puts(og_stage_push(og_dataplane_commands(dp), &m) == 0 ? "done" : "failed");
 		fflush(stdout);

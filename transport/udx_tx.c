@@ -123,12 +123,14 @@ static void pace(struct og_udx *u, struct og_udx_sender *tx, size_t n)
 }
 
 /* Book-keeping of a packet that has just left. */
-static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_t idx)
+static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_t idx, size_t n)
 {
 	struct og_udx_sender *tx = &s->tx;
 	struct og_udx_packet *p = &u->pool.packets[idx];
 	bool was_idle = tx->una == tx->nxt;
 
+	og_udx_rate_sent(&tx->rate, &p->rate, tx->in_flight, u->now_ns);
+	tx->packet_bytes += (uint32_t)n - tx->packet_bytes / 16;
 	p->sent_ns = u->now_ns;
 	if (p->nb_tx < UINT8_MAX)
 		p->nb_tx++;
@@ -188,15 +190,22 @@ bool og_udx_transmit(struct og_udx *u, struct og_udx_stream *s, uint32_t seq)
 	if (s->unproven)
 		s->unproven_left--;
 	pace(u, tx, n);
-	sent(u, s, seq, idx);
+	sent(u, s, seq, idx, n);
 	return true;
 }
 
-uint32_t og_udx_peer_window(const struct og_udx_stream *s)
+/*
+ * The window bounds what is in flight (udx.md 7), so a packet that is lost again and again does not
+ * stop the rest; but a receiver that enforces its window counts from that packet on, at the base
+ * size a packet.
+ */
+bool og_udx_peer_takes(const struct og_udx_stream *s)
 {
-	uint32_t bytes = s->tx.window_bytes;
+	const struct og_udx_sender *tx = &s->tx;
+	uint32_t bytes = tx->window_bytes;
 
-	return bytes == 0 ? 0 : OG_MAX(bytes / og_udx_path_payload(&s->tx.path), 1);
+	return bytes > 0 && tx->in_flight < OG_MAX(bytes / og_udx_path_payload(&tx->path), 1u) &&
+	       tx->nxt - tx->una < OG_MAX(bytes / OG_UDX_WINDOW_UNIT, 1u);
 }
 
 /* The next packet that may leave now: lost ones first. */
@@ -211,7 +220,7 @@ static bool next_to_send(const struct og_udx_stream *s, uint32_t *seq)
 		return true;
 	}
 	*seq = tx->nxt;
-	return tx->nxt != tx->end && tx->nxt - tx->una < og_udx_peer_window(s);
+	return tx->nxt != tx->end && og_udx_peer_takes(s);
 }
 
 /* The peer's window is closed, we have data and nothing under way that would bring news of it. */
