@@ -67,6 +67,8 @@ struct og_inet_udp {
 	uint16_t src_port;
 	uint16_t len_bytes; /* of payload */
 	uint8_t ttl;
+	bool may_fragment;
+	uint16_t fragment_id;     /* then; unlike those of others under way */
 	bool checksums_by_device; /* then only what it needs is filled in */
 };
 

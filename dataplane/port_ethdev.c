@@ -38,6 +38,7 @@ struct ethdev_port {
 	uint64_t walked_ns;
 	uint32_t walk;         /* bucket of the neighbour table that is next */
 	uint32_t nb_waiting;   /* packets that wait for neighbours */
+	uint16_t fragment_id;  /* of the next datagram that may be cut */
 	uint32_t arp_requests; /* that may still go out */
 	uint32_t nb_out;
 	struct rte_mbuf *out[FRAMES_OUT]; /* whole frames, oldest first */
@@ -123,12 +124,15 @@ static void send_to(struct ethdev_port *p, const struct og_inet_mac *mac, struct
 		.dst = packet->peer,
 		.src_port = p->self.ports[packet->endpoint],
 		.len_bytes = rte_pktmbuf_data_len(m),
-		.ttl = packet->ttl,
+		.ttl = packet->ttl & OG_TX_TTL_MAX,
+		.may_fragment = packet->ttl & OG_TX_MAY_FRAGMENT,
+		.fragment_id = p->fragment_id,
 		.checksums_by_device = p->dev.tx_offload,
 	};
 	uint8_t *head = (uint8_t *)rte_pktmbuf_prepend(m, OG_INET_UDP_HEAD_BYTES);
 
 	OG_DASSERT(head);
+	p->fragment_id += udp.may_fragment;
 	og_inet_build_udp(&p->self, head, &udp);
 	if (p->dev.tx_offload) {
 		m->ol_flags |=

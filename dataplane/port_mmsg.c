@@ -98,13 +98,14 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	return got;
 }
 
-/* How many of `pkts` leave by the endpoint of the first, up to a burst. */
+/* How many of `pkts` leave by the endpoint of the first in one go, up to a burst. */
 static uint16_t run_of_endpoint(struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t run = 1;
 
 	n = OG_MIN(n, (uint16_t)OG_BURST);
-	while (run < n && og_packet(pkts[run])->endpoint == og_packet(pkts[0])->endpoint)
+	while (run < n && og_packet(pkts[run])->endpoint == og_packet(pkts[0])->endpoint &&
+		!og_send_may_fragment(pkts[run]))
 		run++;
 	return run;
 }
@@ -138,6 +139,10 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	while (done < n) {
 		uint16_t run = run_of_endpoint(pkts + done, (uint16_t)(n - done));
 
+		if (og_send_may_fragment(pkts[done])) {
+			og_send_fragmentable(&p->s, pkts[done++]);
+			continue;
+		}
 		sent = tx_run(p, pkts + done, run);
 		if (sent == 0)
 			break;

@@ -22,9 +22,9 @@ void og_send_prepare(struct og_send *send, struct rte_mbuf *m)
 		.msg_iov = &send->iov,
 		.msg_iovlen = 1,
 	};
-	if (p->ttl != 0) {
+	if ((p->ttl & OG_TX_TTL_MAX) != 0) {
 		struct cmsghdr *c = (struct cmsghdr *)(void *)send->control;
-		int ttl = p->ttl;
+		int ttl = p->ttl & OG_TX_TTL_MAX;
 
 		*c = (struct cmsghdr){CMSG_LEN(sizeof(ttl)), IPPROTO_IP, IP_TTL};
 		memcpy(CMSG_DATA(c), &ttl, sizeof(ttl));
@@ -36,6 +36,20 @@ void og_send_prepare(struct og_send *send, struct rte_mbuf *m)
 enum og_drop og_send_drop(int err)
 {
 	return err == EMSGSIZE ? OG_DROP_TX_TOO_LONG : OG_DROP_TX_ERROR;
+}
+
+void og_send_fragmentable(struct og_port_socket *s, struct rte_mbuf *m)
+{
+	const int may = IP_PMTUDISC_DONT, probe = IP_PMTUDISC_PROBE;
+	int fd = s->fds[og_packet(m)->endpoint];
+	struct og_send send;
+
+	og_send_prepare(&send, m);
+	(void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &may, sizeof(may));
+	if (sendmsg(fd, &send.msg, MSG_DONTWAIT) < 0)
+		og_port_drop(&s->port, og_send_drop(errno));
+	(void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof(probe));
+	rte_pktmbuf_free(m);
 }
 
 void og_port_socket_local_addr(const struct og_port *port, uint16_t endpoint, struct og_addr *out)

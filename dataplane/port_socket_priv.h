@@ -25,6 +25,16 @@ struct og_send {
 };
 
 void og_send_prepare(struct og_send *send, struct rte_mbuf *m);
+static inline bool og_send_may_fragment(struct rte_mbuf *m)
+{
+	return og_packet(m)->ttl & OG_TX_MAY_FRAGMENT;
+}
+
+/*
+ * Send one that the network may cut, now, and free it. IPv4 sockets have no such choice for a single
+ * datagram, so it takes the option of the socket and three system calls: these are rare.
+ */
+void og_send_fragmentable(struct og_port_socket *s, struct rte_mbuf *m);
 /* The drop reason of a send that failed with errno `err`. */
 enum og_drop og_send_drop(int err);
 

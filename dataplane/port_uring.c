@@ -190,10 +190,15 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	uint16_t i;
 
 	for (i = 0; i < n && p->nb_idle_tx > 0; i++) {
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&p->tx_ring);
+		struct io_uring_sqe *sqe;
 		uint16_t id;
 		struct tx_slot *slot;
 
+		if (og_send_may_fragment(pkts[i])) {
+			og_send_fragmentable(&p->s, pkts[i]);
+			continue;
+		}
+		sqe = io_uring_get_sqe(&p->tx_ring);
 		if (!sqe)
 			break;
 		id = p->idle_tx[--p->nb_idle_tx];

@@ -12,17 +12,20 @@ enum {
 	EXTRA_ROUNDS = 5,
 	QUANTUM_MIN = 2, /* packets that leave at once */
 	QUANTUM_MAX = 64,
+	NEAR_CWND = 16,
 	EXTRA_MS_MAX = 100, /* the most that lumps of acknowledgements may add, in time */
 };
 
 #define MIN_RTT_LIFE_NS (10 * OG_NS_PER_S)
 #define PROBE_RTT_NS (200 * OG_NS_PER_MS)
 #define QUANTUM_NS OG_NS_PER_MS
+#define NEAR_RTT_NS OG_NS_PER_MS
 
 static const double high_gain = 2.88539; /* 2/ln 2: doubles what is delivered each round */
 static const double cruise_cwnd_gain = 2;
 static const double probe_rtt_gain = 0.5;
 static const double full_growth = 1.25;
+static const double near_pacing_gain = 2;
 static const double pacing_margin = 0.99;
 static const double cycle_gains[CYCLE] = {1.25, 0.75, 1, 1, 1, 1, 1, 1};
 
@@ -38,12 +41,24 @@ static void set_cwnd(struct og_udx_cc *cc, double packets)
 
 /* ---- the model of the path ---- */
 
+/*
+ * On this machine or next to it a path holds next to nothing, and delays come from schedulers and
+ * bursts: there the round trip counts as a millisecond, as it does to the reference, acknowledgements
+ * set the pace, and every stream may have a burst under way, so that their turns make them equal.
+ */
+static bool is_near(const struct og_udx_bbr *b)
+{
+	return b->min_rtt_ns > 0 && b->min_rtt_ns < NEAR_RTT_NS;
+}
+
 /* What the path holds, times `gain`. */
 static double in_path(const struct og_udx_bbr *b, double gain)
 {
+	double rtt_s = (double)OG_MAX(b->min_rtt_ns, NEAR_RTT_NS) / 1e9;
+
 	if (b->min_rtt_ns == 0)
 		return OG_UDX_CWND_INITIAL;
-	return fmax(gain * b->bw_max * (double)b->min_rtt_ns / 1e9, CWND_FLOOR);
+	return fmax(gain * b->bw_max * rtt_s, CWND_FLOOR);
 }
 
 /* Room for packets that leave and are acknowledged several at once. */
@@ -54,7 +69,9 @@ static double quantum(const struct og_udx_bbr *b)
 
 static double in_flight_at(const struct og_udx_bbr *b, double gain)
 {
-	return in_path(b, gain) + 3 * quantum(b);
+	double packets = in_path(b, gain) + 3 * quantum(b);
+
+	return is_near(b) ? fmax(packets, NEAR_CWND) : packets;
 }
 
 static void next_round(struct og_udx_bbr *b, const struct og_udx_cc_ack *ack)
@@ -129,7 +146,7 @@ static void enter_probe_bw(struct og_udx_bbr *b, uint64_t now_ns)
 
 static bool phase_over(const struct og_udx_bbr *b, const struct og_udx_cc_ack *ack)
 {
-	bool lasted = ack->now_ns - b->cycle_at_ns > b->min_rtt_ns;
+	bool lasted = ack->now_ns - b->cycle_at_ns > OG_MAX(b->min_rtt_ns, NEAR_RTT_NS);
 
 	if (b->pacing_gain > 1)
 		return lasted &&
@@ -232,7 +249,8 @@ static void set_pacing(
 			return;
 		packets_per_s = OG_UDX_CWND_INITIAL * 1e9 / (double)ack->srtt_ns;
 	}
-	rate = b->pacing_gain * packets_per_s * ack->packet_bytes * pacing_margin;
+	rate = is_near(b) ? fmax(b->pacing_gain, near_pacing_gain) : b->pacing_gain;
+	rate *= packets_per_s * ack->packet_bytes * pacing_margin;
 	rate = fmax(rate, ack->packet_bytes);
 	if (b->full || rate > (double)cc->pacing_bytes_per_s)
 		cc->pacing_bytes_per_s = (uint64_t)rate;
