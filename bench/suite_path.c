@@ -45,6 +45,8 @@ static const struct {
 	{"path 80 ms reordered", {0, 2, 5, 80, MBIT_S, 80, SEED}},
 };
 
+static const char algorithm[] = "bbr";
+
 struct place {
 	char self[256];
 	char far_ns[48]; /* for nsenter */
@@ -176,7 +178,6 @@ static int run_ours(const struct bench *b, const struct place *p, uint64_t ns, d
 
 static int connect_bbr(const char *ready)
 {
-	static const char algorithm[] = "bbr";
 	const struct timeval patience = {.tv_usec = 100000};
 	struct sockaddr_in to = {.sin_family = AF_INET};
 	char host[TEXT_BYTES];
@@ -254,11 +255,30 @@ static int run_case(const struct bench *b, struct place *p, size_t i)
 	return ret;
 }
 
+/* What this machine lacks, or "". */
+static const char *missing(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool has_bbr = fd >= 0 && setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, algorithm,
+					  sizeof(algorithm) - 1) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	if (access("/dev/net/tun", R_OK | W_OK) < 0)
+		return "/dev/net/tun cannot be opened";
+	return has_bbr ? "" : "the kernel's TCP has no BBR (modprobe tcp_bbr)";
+}
+
 int suite_path(const struct bench *b)
 {
 	struct place p;
-	int ret = open_place(&p);
+	int ret;
 
+	if (missing()[0] != '\0') {
+		fprintf(stderr, "og-bench: --port path: %s\n", missing());
+		return BENCH_SKIPPED;
+	}
+	ret = open_place(&p);
 	for (size_t i = 0; ret == 0 && i < OG_ARRAY_LEN(cases); i++)
 		if (bench_wanted(b, cases[i].name))
 			ret = run_case(b, &p, i);
