@@ -6,10 +6,30 @@
 #include "bench/path.h"
 #include "crypto/keys.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+enum { SUPERVISE_MS = 50 };
+
+static struct og_dataplane *supervised; /* that of this process, if it has one */
+
+void serve_supervise(void)
+{
+	if (supervised)
+		og_dataplane_supervise(supervised);
+}
+
+char *serve_line(char *line, int line_bytes)
+{
+	struct pollfd p = {STDIN_FILENO, POLLIN, 0};
+
+	while (poll(&p, 1, SUPERVISE_MS) == 0)
+		serve_supervise();
+	return fgets(line, line_bytes, stdin);
+}
 
 int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int argc, char **argv)
 {
@@ -28,6 +48,7 @@ int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int ar
 		fprintf(stderr, "og-bench --serve: %s\n", err);
 		return -1;
 	}
+	supervised = *out;
 	return 0;
 }
 
@@ -42,7 +63,7 @@ void serve_until_told(const char *fmt, ...)
 	va_end(args);
 	putchar('\n');
 	fflush(stdout);
-	while (read(STDIN_FILENO, buf, sizeof(buf)) > 0)
+	while (serve_line(buf, sizeof(buf)))
 		continue;
 }
 
@@ -50,6 +71,7 @@ int bench_serve(int argc, char **argv)
 {
 	if (og_crypto_init() < 0)
 		return BENCH_FAILED;
+	setvbuf(stdin, NULL, _IONBF, 0); /* a line in a buffer is none that poll() sees */
 	og_log_setup(OG_LOG_ERR, false);
 	if (argc >= 1 && strcmp(argv[0], "echo-recvmmsg") == 0)
 		return serve_echo_recvmmsg();

@@ -36,5 +36,11 @@ int serve_tcp_sink(int argc, char **argv);
  * where the port cannot wake it. Returns 0, or -1 with the reason told on stderr.
  */
 int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int argc, char **argv);
+/*
+ * The next line of the input, or NULL at its end. Looks after the data plane meanwhile: it learns only so
+ * that the link of its port is up.
+ */
+char *serve_line(char *line, int line_bytes);
+void serve_supervise(void);
 /* "ready …", then wait for the end of the input. */
 void serve_until_told(const char *fmt, ...) OG_PRINTF(1, 2);

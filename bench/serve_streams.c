@@ -54,7 +54,7 @@ static void obey(struct og_dataplane *dp, const struct stream_core *c)
 {
 	char line[64];
 
-	while (fgets(line, sizeof(line), stdin)) {
+	while (serve_line(line, sizeof(line))) {
 		struct og_msg m = {.type = STREAM_WRITE, .arg = strcmp(line, "write\n") == 0};
 
 		if (strcmp(line, "counts\n") == 0)
@@ -89,7 +89,7 @@ int serve_streams(int argc, char **argv)
 	for (uint32_t i = 0; i < c.nb; i++)
 		printf("%u%c", c.udx_ids[i], i + 1 < c.nb ? ',' : '\n');
 	fflush(stdout);
-	if (!fgets(line, sizeof(line), stdin) ||
+	if (!serve_line(line, sizeof(line)) ||
 		start_all(&c, line, strcmp(argv[4], "initiator") == 0) < 0 ||
 		og_dataplane_start(dp, &c.core) < 0)
 		return BENCH_FAILED;
