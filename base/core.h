@@ -26,8 +26,11 @@ struct og_dgram {
 /*
  * Where datagrams leave. reserve() lends the buffer of the next datagram (`*cap_bytes` of room, at
  * least 1472) or NULL when the transmit queue is full; commit() sends what was written there. A
- * reservation not committed is simply reserved again by the next call. ttl 0 means the default (64).
+ * reservation not committed is simply reserved again by the next call. A ttl of 0 means the default
+ * (64); OG_TX_MAY_FRAGMENT beside it lets the network cut the datagram, which it must not otherwise.
  */
+enum { OG_TX_TTL_MAX = 127, OG_TX_MAY_FRAGMENT = 128 };
+
 struct og_tx {
 	uint8_t *(*reserve)(struct og_tx *tx, uint16_t *cap_bytes);
 	void (*commit)(struct og_tx *tx, uint16_t endpoint, const struct og_addr *dst, uint8_t ttl,

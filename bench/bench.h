@@ -19,7 +19,14 @@ enum { BENCH_SAMPLES_MAX = 64, BENCH_RUNS = 11, BENCH_RUNS_SMOKE = 2 };
 /* Exit statuses; 77 is what meson and automake call skipped. */
 enum { BENCH_DONE = 0, BENCH_FAILED = 1, BENCH_USAGE = 2, BENCH_SKIPPED = 77 };
 
-enum bench_port { BENCH_SOCKET, BENCH_RECVMMSG, BENCH_MEMIF, BENCH_AF_PACKET, BENCH_AF_XDP };
+enum bench_port {
+	BENCH_SOCKET,
+	BENCH_RECVMMSG,
+	BENCH_MEMIF,
+	BENCH_AF_PACKET,
+	BENCH_AF_XDP,
+	BENCH_PATH
+};
 
 enum { BENCH_CPUS_MAX = 64 };
 

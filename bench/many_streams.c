@@ -17,6 +17,8 @@
 enum { LINE_BYTES = 2048, DRAIN_STEPS = 40, CPUS_TEXT = 128 };
 
 #define DRAIN_STEP_NS (50 * OG_NS_PER_MS)
+/* The windows open; and what was lost while its neighbour was asked for is repeated after a second. */
+#define WARM_NS (1500 * OG_NS_PER_MS)
 
 struct ends {
 	uint32_t nb;
@@ -174,7 +176,7 @@ static int run_once(const struct bench *b, struct ends *e, struct bench_samples 
 	bench_child_resume(&e->server);
 	bench_child_resume(&e->client);
 	ret = expect(&e->client, "write", "done");
-	wait_ns(b->run_ns / 2); /* the windows open */
+	wait_ns(WARM_NS);
 	if (ret == 0)
 		ret = read_counts(e, &before);
 	wait_ns(4 * b->run_ns); /* long enough for each to have many frames */

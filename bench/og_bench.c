@@ -17,7 +17,8 @@
 enum {
 	SOCKET = 1u << BENCH_SOCKET | 1u << BENCH_RECVMMSG,
 	MEMIF = 1u << BENCH_MEMIF,
-	VETH = 1u << BENCH_AF_PACKET | 1u << BENCH_AF_XDP
+	VETH = 1u << BENCH_AF_PACKET | 1u << BENCH_AF_XDP,
+	PATH = 1u << BENCH_PATH,
 };
 
 static const struct {
@@ -27,7 +28,8 @@ static const struct {
 	const char *help;
 } suites[] = {
 	{"dht", suite_dht, SOCKET | MEMIF | VETH, "PING, FIND_NODE, LOOKUP: answers per second"},
-	{"stream", suite_stream, SOCKET | MEMIF | VETH, "one encrypted stream: MB per second"},
+	{"stream", suite_stream, SOCKET | MEMIF | VETH | PATH,
+		"one encrypted stream: MB per second"},
 	{"handshake", suite_handshake, SOCKET, "connects, and a crypto worker, per second"},
 	{"echo", suite_echo, SOCKET | MEMIF | VETH, "64 bytes there and back on an open stream"},
 	{"ring", suite_ring, SOCKET, "a message from thread to thread"},
@@ -41,12 +43,16 @@ static const char *const ports[] = {
 	[BENCH_MEMIF] = "memif",
 	[BENCH_AF_PACKET] = "af_packet",
 	[BENCH_AF_XDP] = "af_xdp",
+	[BENCH_PATH] = "path",
 };
 
 enum { OPT_INSIDE = 1000, OPT_CORES };
 
 static const struct argp_option options[] = {
-	{"port", 'p', "PORT", 0, "socket (default), recvmmsg, memif, af_packet or af_xdp", 0},
+	{"port", 'p', "PORT", 0,
+		"socket (default), recvmmsg, memif, af_packet, af_xdp, or path: a long one with "
+		"loss",
+		0},
 	{"peer", 'j', "js", 0, "measure the JavaScript stack beside ours, in the same run", 0},
 	{"json", 'o', "FILE", 0, "write the lines of JSON there instead of to stdout", 0},
 	{"case", 'c', "CASE", 0, "only this one, by the name in the table (floods: of the flood)",

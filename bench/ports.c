@@ -165,6 +165,8 @@ int ports_open(struct ports *p, const struct bench *b)
 		return open_veth(p, "net_af_packet");
 	case BENCH_AF_XDP:
 		return open_veth(p, "net_af_xdp");
+	case BENCH_PATH:
+		break; /* suite_path.c makes its own */
 	}
 	return -EINVAL;
 }

@@ -3,12 +3,31 @@
 #include "base/log.h"
 #include "bench/bench.h"
 #include "bench/flood.h"
+#include "bench/path.h"
 #include "crypto/keys.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static struct og_dataplane *supervised; /* that of this process, if it has one */
+
+void serve_supervise(void)
+{
+	if (supervised)
+		og_dataplane_supervise(supervised);
+}
+
+char *serve_line(char *line, int line_bytes)
+{
+	struct pollfd p = {STDIN_FILENO, POLLIN, 0};
+
+	while (poll(&p, 1, SERVE_SUPERVISE_MS) == 0)
+		serve_supervise();
+	return fgets(line, line_bytes, stdin);
+}
 
 int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int argc, char **argv)
 {
@@ -28,6 +47,7 @@ int serve_open(struct og_dataplane **out, struct og_dataplane_opts *opts, int ar
 		fprintf(stderr, "og-bench --serve: %s\n", err);
 		return -1;
 	}
+	supervised = *out;
 	return 0;
 }
 
@@ -42,7 +62,7 @@ void serve_until_told(const char *fmt, ...)
 	va_end(args);
 	putchar('\n');
 	fflush(stdout);
-	while (read(STDIN_FILENO, buf, sizeof(buf)) > 0)
+	while (serve_line(buf, sizeof(buf)))
 		continue;
 }
 
@@ -50,6 +70,7 @@ int bench_serve(int argc, char **argv)
 {
 	if (og_crypto_init() < 0)
 		return BENCH_FAILED;
+	setvbuf(stdin, NULL, _IONBF, 0); /* a line in a buffer is none that poll() sees */
 	og_log_setup(OG_LOG_ERR, false);
 	if (argc >= 1 && strcmp(argv[0], "echo-recvmmsg") == 0)
 		return serve_echo_recvmmsg();
@@ -65,6 +86,10 @@ int bench_serve(int argc, char **argv)
 		serve_until_told("here");
 		return BENCH_DONE;
 	}
+	if (argc >= 1 && strcmp(argv[0], "path") == 0)
+		return serve_path(argc - 1, argv + 1);
+	if (argc >= 1 && strcmp(argv[0], "tcp-sink") == 0)
+		return serve_tcp_sink(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "streams") == 0)
 		return serve_streams(argc - 1, argv + 1);
 	if (argc >= 1 && strcmp(argv[0], "flood") == 0)

@@ -24,8 +24,8 @@ static void await_done(struct og_stage *events, struct og_doorbell *bell)
 
 	while (og_stage_pop(events, &ev) < 0) {
 		og_doorbell_announce(bell);
-		if (og_stage_count(events) == 0)
-			poll(&p, 1, 1000);
+		if (og_stage_count(events) == 0 && poll(&p, 1, SERVE_SUPERVISE_MS) == 0)
+			serve_supervise();
 		og_doorbell_awake(bell);
 	}
 	og_stage_release(events, &ev);
@@ -37,7 +37,7 @@ static void obey(struct og_dataplane *dp, struct og_doorbell *bell, const struct
 	unsigned long ns;
 	unsigned rate;
 
-	while (fgets(line, sizeof(line), stdin)) {
+	while (serve_line(line, sizeof(line))) {
 		struct og_msg m = {.type = FLOOD_RUN};
 		struct probes_seen seen;
 

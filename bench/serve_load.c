@@ -123,7 +123,7 @@ static void obey(struct generator *g)
 	unsigned i;
 	int ms;
 
-	while (fgets(line, sizeof(line), stdin)) {
+	while (serve_line(line, sizeof(line))) {
 		if (sscanf(line, "plan %u %hu %d %hu", &plan->window, &plan->id_offset,
 			    &plan->first_byte, &plan->min_bytes) == 4)
 			plan->window = OG_MIN(plan->window, (uint32_t)LOAD_WINDOW_MAX);

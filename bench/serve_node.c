@@ -116,8 +116,8 @@ static void await_done(struct og_stage *events, struct og_doorbell *bell, struct
 				return;
 		}
 		og_doorbell_announce(bell);
-		if (og_stage_count(events) == 0)
-			poll(&p, 1, 1000);
+		if (og_stage_count(events) == 0 && poll(&p, 1, SERVE_SUPERVISE_MS) == 0)
+			serve_supervise();
 		og_doorbell_awake(bell);
 	}
 }
@@ -126,7 +126,7 @@ static void obey(struct node_setup *n, struct peer_core *p, struct og_doorbell *
 {
 	char line[256];
 
-	while (fgets(line, sizeof(line), stdin)) {
+	while (serve_line(line, sizeof(line))) {
 		uint8_t addr4[6];
 		struct og_msg m;
 

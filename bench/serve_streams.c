@@ -6,7 +6,8 @@
  * With several polling cores stream i is on core i mod CORES.
  *
  * Says "ready ADDRESS:PORT ID,ID,…", is told the same of the other end, and says "started". Then it
- * obeys lines, answering each: "write" and "stop" with "done"; "counts" with "counts NS BYTES,…".
+ * obeys lines, answering each: "write" and "stop" with "done"; "counts" with "counts NS BYTES,…",
+ * "written" with "counts NS BYTES" of what this end wrote in all.
  */
 #include "base/count.h"
 #include "bench/bench.h"
@@ -59,6 +60,15 @@ static void print_counts(void)
 	}
 }
 
+static void print_written(void)
+{
+	uint64_t written = 0;
+
+	for (uint16_t i = 0; i < nb_cores; i++)
+		written += og_counter_read(&cores[i].written);
+	printf("counts %lu %lu\n", (unsigned long)bench_now_ns(), (unsigned long)written);
+}
+
 static int command_all(struct og_dataplane *dp, const struct og_msg *m)
 {
 	int ret = 0;
@@ -72,11 +82,13 @@ static void obey(struct og_dataplane *dp)
 {
 	char line[64];
 
-	while (fgets(line, sizeof(line), stdin)) {
+	while (serve_line(line, sizeof(line))) {
 		struct og_msg m = {.type = STREAM_WRITE, .arg = strcmp(line, "write\n") == 0};
 
 		if (strcmp(line, "counts\n") == 0)
 			print_counts();
+		else if (strcmp(line, "written\n") == 0)
+			print_written();
 		else
 			puts(command_all(dp, &m) == 0 ? "done" : "failed");
 		fflush(stdout);
@@ -139,7 +151,7 @@ int serve_streams(int argc, char **argv)
 		printf("%u%c", cores[i % nb_cores].udx_ids[i / nb_cores],
 			i + 1 < nb_streams ? ',' : '\n');
 	fflush(stdout);
-	if (!fgets(line, sizeof(line), stdin) ||
+	if (!serve_line(line, sizeof(line)) ||
 		start_all(line, strcmp(argv[4], "initiator") == 0) < 0 ||
 		og_dataplane_start_cores(dp, list) < 0)
 		return BENCH_FAILED;

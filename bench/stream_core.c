@@ -13,6 +13,7 @@ static void write_one(struct stream_core *c, uint32_t slot)
 	const struct og_stream_id id = c->ids[c->order_of_slot[slot]];
 	size_t n = og_stream_write(c->streams, id, c->pattern, sizeof(c->pattern), c->now_ns);
 
+	og_count_add(&c->written, n);
 	c->full[slot] = n < sizeof(c->pattern);
 }
 

@@ -2,7 +2,7 @@
  * stream_core.h: many encrypted streams between two polling cores, with neither DHT nor handshake:
  * the transport alone. One end writes on all of them without end while told to, the other counts.
  *
- * Threads: as any core; `received` may be read by any thread with og_counter_read().
+ * Threads: as any core; `received` and `written` may be read by any thread with og_counter_read().
  * Memory:  everything at create.
  */
 #pragma once
@@ -30,6 +30,7 @@ struct stream_core {
 	bool open[STREAMS_MAX];         /* by slot of the stream */
 	bool full[STREAMS_MAX];         /* waits for writable */
 	uint64_t received[STREAMS_MAX]; /* by order of reservation, so both ends agree */
+	uint64_t written;               /* on all */
 	uint32_t order_of_slot[STREAMS_MAX];
 	uint8_t pattern[16 * 1024]; /* of one write */
 };

@@ -2,12 +2,15 @@
  * suite_stream.c: what one encrypted stream carries from an application to another, each end on a
  * core of its own, for writes of several sizes.
  *
+ * Over a path with loss: suite_path.c.
+ *
  * References: libsodium's secretstream alone, push and pull of frames as large as ours, the slower
  * of the two, since each end does one of them; with --peer js JavaScript to itself and to ours.
  */
 #include "bench/bench.h"
 #include "bench/many_streams.h"
 #include "bench/pairs.h"
+#include "bench/suite_path.h"
 #include "cluster/core.h"
 
 #include <sodium.h>
@@ -160,7 +163,11 @@ static int run_case(
 int suite_stream(const struct bench *b)
 {
 	static struct pairs pairs;
-	int ret = pairs_start(b, &pairs, true);
+	int ret;
+
+	if (b->port == BENCH_PATH)
+		return suite_path(b);
+	ret = pairs_start(b, &pairs, true);
 
 	for (size_t i = 0; ret == 0 && i < OG_ARRAY_LEN(cases); i++)
 		if (bench_wanted(b, cases[i].name))

@@ -6,7 +6,7 @@
 #include <rte_udp.h>
 
 void og_frame_wrap(struct rte_mbuf *m, const struct og_inet *self, const struct og_inet_mac *to,
-	unsigned by_device)
+	unsigned by_device, uint16_t *fragment_id)
 {
 	const struct og_packet *packet = og_packet(m);
 	const struct og_inet_udp udp = {
@@ -14,12 +14,15 @@ void og_frame_wrap(struct rte_mbuf *m, const struct og_inet *self, const struct 
 		.dst = packet->peer,
 		.src_port = self->ports[packet->endpoint],
 		.len_bytes = rte_pktmbuf_data_len(m),
-		.ttl = packet->ttl,
+		.ttl = packet->ttl & OG_TX_TTL_MAX,
+		.may_fragment = packet->ttl & OG_TX_MAY_FRAGMENT,
+		.fragment_id = *fragment_id,
 		.by_device = by_device,
 	};
 	uint8_t *head = (uint8_t *)rte_pktmbuf_prepend(m, OG_INET_UDP_HEAD_BYTES);
 
 	OG_DASSERT(head);
+	*fragment_id = (uint16_t)(*fragment_id + udp.may_fragment);
 	og_inet_build_udp(self, head, &udp);
 	if (by_device == 0)
 		return;

@@ -9,9 +9,12 @@
 
 struct rte_mbuf;
 
-/* Put the head before a datagram (og_packet() says where to); `by_device`: a set of OG_INET_*_SUM. */
+/*
+ * Put the head before a datagram (og_packet() says where to); `by_device`: a set of OG_INET_*_SUM. Those
+ * that may be cut are numbered by `*fragment_id`, which goes on.
+ */
 void og_frame_wrap(struct rte_mbuf *m, const struct og_inet *self, const struct og_inet_mac *to,
-	unsigned by_device);
+	unsigned by_device, uint16_t *fragment_id);
 /* The datagram again, of a frame that was not sent. */
 void og_frame_unwrap(struct rte_mbuf *m);
 

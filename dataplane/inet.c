@@ -19,6 +19,7 @@ enum { ARP_HEAD = 0, ARP_OP = 6, ARP_SHA = 8, ARP_SPA = 14, ARP_THA = 18, ARP_TP
 /* Offsets in an IPv4 head. */
 enum {
 	IP_LEN = 2,
+	IP_ID = 4,
 	IP_FRAG = 6,
 	IP_TTL_AT = 8,
 	IP_PROTO = 9,
@@ -368,7 +369,10 @@ void og_inet_build_udp(const struct og_inet *self, uint8_t *head, const struct o
 	memset(ip, 0, IP_HEAD_BYTES);
 	ip[0] = 4 << 4 | IP_HEAD_BYTES / 4;
 	og_store_be16(ip + IP_LEN, (uint16_t)(IP_HEAD_BYTES + udp_bytes));
-	og_store_be16(ip + IP_FRAG, IP_DF);
+	if (u->may_fragment)
+		og_store_be16(ip + IP_ID, u->fragment_id);
+	else
+		og_store_be16(ip + IP_FRAG, IP_DF);
 	ip[IP_TTL_AT] = u->ttl != 0 ? u->ttl : OG_PORT_TTL_DEFAULT;
 	ip[IP_PROTO] = PROTO_UDP;
 	memcpy(ip + IP_SRC, self->ip, 4);

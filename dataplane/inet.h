@@ -67,7 +67,9 @@ struct og_inet_udp {
 	uint16_t src_port;
 	uint16_t len_bytes; /* of payload */
 	uint8_t ttl;
-	unsigned by_device; /* a set of OG_INET_*_SUM: of these only what it needs is filled in */
+	bool may_fragment;
+	uint16_t fragment_id; /* then; unlike those of others under way */
+	unsigned by_device;   /* a set of OG_INET_*_SUM: of these only what it needs is filled in */
 };
 
 /* Write the OG_INET_UDP_HEAD_BYTES of head at `head`; the payload follows them already. */

@@ -8,7 +8,7 @@
  * Memory:  pools are sized at create.
  */
 #pragma once
-#include "base/addr.h"
+#include "base/core.h"
 #include "dataplane/port.h"
 
 #include <rte_mbuf.h>
@@ -16,7 +16,7 @@
 struct og_packet {
 	struct og_addr peer; /* source, or destination */
 	uint16_t endpoint;
-	uint8_t ttl; /* of what is sent; 0: the default */
+	uint8_t ttl; /* of what is sent, as in struct og_tx */
 };
 
 static inline struct og_packet *og_packet(struct rte_mbuf *m)

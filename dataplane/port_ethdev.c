@@ -76,7 +76,7 @@ static void send_arp_request(struct og_port_ethdev *p, const uint8_t ip[4])
 /* Put the head before a datagram whose next hop is known, and queue the frame. */
 static void send_to(struct og_port_ethdev *p, const struct og_inet_mac *mac, struct rte_mbuf *m)
 {
-	og_frame_wrap(m, &p->self, mac, p->dev.tx_sums);
+	og_frame_wrap(m, &p->self, mac, p->dev.tx_sums, &p->fragment_id);
 	queue_frame(p, m);
 }
 

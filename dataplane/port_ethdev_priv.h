@@ -21,6 +21,7 @@ struct og_port_ethdev {
 	uint64_t walked_ns;
 	uint32_t walk;         /* bucket of the neighbour table that is next */
 	uint32_t nb_waiting;   /* packets that wait for neighbours */
+	uint16_t fragment_id;  /* of the next datagram that may be cut */
 	uint32_t arp_requests; /* that may still go out */
 	uint32_t nb_out;
 	struct rte_mbuf *out[OG_ETHDEV_FRAMES_OUT]; /* whole frames, oldest first */

@@ -98,9 +98,9 @@ static uint16_t rx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	return og_port_socket_watch(&p->s, pkts, got);
 }
 
-static bool same_endpoint(struct rte_mbuf *a, struct rte_mbuf *b)
+static bool same_run(struct rte_mbuf *a, struct rte_mbuf *b)
 {
-	return og_packet(a)->endpoint == og_packet(b)->endpoint;
+	return og_packet(a)->endpoint == og_packet(b)->endpoint && !og_send_may_fragment(a);
 }
 
 /* Send some of `pkts`, all of one endpoint; returns how many are done with, 0 when it is full. */
@@ -109,7 +109,7 @@ static uint16_t tx_run(struct mmsg_port *p, struct rte_mbuf **pkts, uint16_t n)
 	uint16_t size[OG_BURST], nb_sends = 0, taken = 0, done = 0;
 	int sent;
 
-	while (taken < n && nb_sends < OG_BURST && same_endpoint(pkts[taken], pkts[0])) {
+	while (taken < n && nb_sends < OG_BURST && same_run(pkts[taken], pkts[0])) {
 		size[nb_sends] = og_send_group(&p->s, pkts + taken, (uint16_t)(n - taken));
 		og_send_prepare(&p->tx_send[nb_sends], pkts + taken, size[nb_sends]);
 		p->tx[nb_sends].msg_hdr = p->tx_send[nb_sends].msg;
@@ -134,6 +134,10 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 	uint16_t done = 0, sent;
 
 	while (done < n) {
+		if (og_send_may_fragment(pkts[done])) {
+			og_send_fragmentable(&p->s, pkts[done++]);
+			continue;
+		}
 		sent = tx_run(p, pkts + done, (uint16_t)(n - done));
 		if (sent == 0)
 			break;

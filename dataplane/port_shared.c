@@ -37,7 +37,8 @@ struct shared_port {
 	/* Main thread. */
 	enum og_device_state state;
 	int program_fd;
-	int xdp_fd; /* the driver's socket, readable while frames wait; -1: unknown */
+	uint16_t fragment_id; /* of the next datagram that may be cut */
+	int xdp_fd;           /* the driver's socket, readable while frames wait; -1: unknown */
 	/* The main thread fills the table that the polling core does not read. */
 	struct og_kernel_net nets[2];
 	alignas(64) uint32_t current; /* atomic; main thread's: which of them holds */
@@ -177,7 +178,7 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 		const struct og_inet_mac *mac = next < n ? way_of(p, pkts[next], now_ns) : NULL;
 
 		if (mac) {
-			og_frame_wrap(pkts[next], &p->self, mac, p->dev.tx_sums);
+			og_frame_wrap(pkts[next], &p->self, mac, p->dev.tx_sums, &p->fragment_id);
 			nb_frames++;
 			continue;
 		}

@@ -73,8 +73,8 @@ void og_send_prepare(struct og_send *send, struct rte_mbuf **pkts, uint16_t n)
 		.msg_iov = send->iov,
 		.msg_iovlen = n,
 	};
-	if (p->ttl != 0)
-		add_control(send, IPPROTO_IP, IP_TTL, &(int){p->ttl}, sizeof(int));
+	if ((p->ttl & OG_TX_TTL_MAX) != 0)
+		add_control(send, IPPROTO_IP, IP_TTL, &(int){p->ttl & OG_TX_TTL_MAX}, sizeof(int));
 	if (n > 1)
 		add_control(send, IPPROTO_UDP, UDP_SEGMENT,
 			&(uint16_t){rte_pktmbuf_data_len(pkts[0])}, sizeof(uint16_t));
@@ -92,6 +92,20 @@ void og_send_failed(struct og_port_socket *s, int err, uint16_t n)
 	/* A device that makes no checksums, or a kernel that makes no segments. */
 	if (n > 1 && (err == EIO || err == EINVAL))
 		s->no_groups = true;
+}
+
+void og_send_fragmentable(struct og_port_socket *s, struct rte_mbuf *m)
+{
+	const int may = IP_PMTUDISC_DONT, probe = IP_PMTUDISC_PROBE;
+	int fd = s->fds[og_packet(m)->endpoint];
+	struct og_send send;
+
+	og_send_prepare(&send, &m, 1);
+	(void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &may, sizeof(may));
+	if (sendmsg(fd, &send.msg, MSG_DONTWAIT) < 0)
+		og_send_failed(s, errno, 1);
+	(void)setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &probe, sizeof(probe));
+	rte_pktmbuf_free(m);
 }
 
 /* ---- floods ---- */

@@ -35,9 +35,19 @@ struct og_send {
 	struct iovec iov[OG_SEND_GROUP];
 };
 
+static inline bool og_send_may_fragment(struct rte_mbuf *m)
+{
+	return og_packet(m)->ttl & OG_TX_MAY_FRAGMENT;
+}
+
 /* How many of the first of `pkts` go together: 1 or more. */
 uint16_t og_send_group(const struct og_port_socket *s, struct rte_mbuf **pkts, uint16_t n);
 void og_send_prepare(struct og_send *send, struct rte_mbuf **pkts, uint16_t n);
+/*
+ * Send one that the network may cut, now, and free it. IPv4 sockets have no such choice for a single
+ * datagram, so it takes the option of the socket and three system calls: these are rare.
+ */
+void og_send_fragmentable(struct og_port_socket *s, struct rte_mbuf *m);
 /* Counts a send of `n` datagrams that failed with errno `err`. */
 void og_send_failed(struct og_port_socket *s, int err, uint16_t n);
 

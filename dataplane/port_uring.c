@@ -219,9 +219,14 @@ static uint16_t tx_burst(struct og_port *port, struct rte_mbuf **pkts, uint16_t 
 
 	n = OG_MIN(n, (uint16_t)(TX_SLOTS - p->nb_tx_mbufs));
 	while (taken < n && p->nb_idle_tx > 0) {
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&p->tx_ring);
+		struct io_uring_sqe *sqe;
 		uint16_t group;
 
+		if (og_send_may_fragment(pkts[taken])) {
+			og_send_fragmentable(&p->s, pkts[taken++]);
+			continue;
+		}
+		sqe = io_uring_get_sqe(&p->tx_ring);
 		if (!sqe)
 			break;
 		group = og_send_group(&p->s, pkts + taken, (uint16_t)(n - taken));

@@ -23,7 +23,7 @@ int og_udx_create(struct og_udx **out, const struct og_udx_opts *opts)
 	u->rand = opts->rand;
 	u->ops = opts->ops;
 	u->ctx = opts->ctx;
-	u->cc = opts->cc ? opts->cc : &og_udx_cubic;
+	u->cc = opts->cc ? opts->cc : &og_udx_bbr;
 	u->nb_streams = opts->nb_streams;
 	u->window_bytes = opts->window_bytes ? OG_MIN(opts->window_bytes, OG_UDX_WINDOW_BYTES)
 					     : OG_UDX_WINDOW_BYTES;
@@ -145,6 +145,7 @@ static void init_sender(struct og_udx *u, struct og_udx_sender *tx)
 	tx->window_probe_at_ns = OG_NEVER;
 	tx->cc.ops = u->cc;
 	tx->cc.ops->init(&tx->cc);
+	tx->packet_bytes = 16 * (OG_UDX_PAYLOAD_BASE + OG_UDX_HEADER_BYTES);
 	og_udx_path_init(&tx->path);
 }
 
@@ -182,7 +183,7 @@ void og_udx_set_sequences(struct og_udx *u, uint32_t slot, uint32_t send, uint32
 	struct og_udx_receiver *rx = &u->streams[slot].rx;
 
 	tx->una = tx->nxt = tx->end = tx->fack = tx->wl_ack = send;
-	rx->out = rx->nxt = rx->top = tx->wl_seq = receive;
+	rx->out = rx->nxt = rx->top = rx->told = tx->wl_seq = receive;
 	/* A peer that has heard nothing from us assumes the default window. */
 	rx->edge = receive + OG_UDX_WINDOW_BYTES / OG_UDX_WINDOW_UNIT;
 	rx->announced = u->window_packets;
@@ -612,6 +613,15 @@ static void run_timers(struct og_udx *u)
 	}
 }
 
+/* With nothing left to send, what is delivered tells what the application wrote, not the path. */
+static void note_whether_idle(struct og_udx_stream *s)
+{
+	struct og_udx_sender *tx = &s->tx;
+
+	if (tx->nxt == tx->end && tx->nb_lost == 0 && tx->in_flight < tx->cc.cwnd)
+		og_udx_rate_app_limited(&tx->rate, tx->in_flight);
+}
+
 /* One turn of a stream. False when the transmit queue is full. */
 static bool serve(struct og_udx *u, struct og_udx_stream *s)
 {
@@ -624,7 +634,10 @@ static bool serve(struct og_udx *u, struct og_udx_stream *s)
 		return true;
 	sent = og_udx_send_some(u, s);
 	og_udx_offer_room(u, s);
-	if (s->gen != gen || og_udx_finish_if_done(u, s))
+	if (s->gen != gen)
+		return true;
+	note_whether_idle(s);
+	if (og_udx_finish_if_done(u, s))
 		return true;
 	og_udx_arm(u, s);
 	return sent;

@@ -108,7 +108,7 @@ struct og_udx_opts {
 	struct og_rand *rand;
 	const struct og_udx_ops *ops;
 	void *ctx;
-	const struct og_udx_cc_ops *cc; /* NULL: og_udx_cubic */
+	const struct og_udx_cc_ops *cc; /* NULL: og_udx_bbr */
 };
 
 struct og_udx;

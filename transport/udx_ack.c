@@ -46,6 +46,7 @@ static void packet_arrived(
 		news->sent_once = p->nb_tx == 1;
 	}
 	og_udx_rack_update(tx, p, u->now_ns);
+	og_udx_rate_acked(&tx->rate, &p->rate, p->sent_ns, u->now_ns);
 	if (og_seq_diff(seq + 1, tx->fack) > 0)
 		tx->fack = seq + 1;
 	if (p->probe || !tx->path.begun)
@@ -104,12 +105,20 @@ static void tell_congestion_control(struct og_udx *u, struct og_udx_stream *s,
 		.min_rtt_ns = tx->min_rtt_ns,
 		.rtt_ns = news->sent_once ? u->now_ns - news->last_sent_ns : 0,
 		.nb_acked = news->nb_acked,
+		.nb_lost = (uint32_t)(tx->losses - tx->losses_told),
 		.in_flight = in_flight_before,
-		.packet_bytes = tx->path.size,
+		.in_flight_after = tx->in_flight,
+		.packet_bytes = tx->packet_bytes / 16,
 		/* After a time-out the window has to grow again while the rest is repaired. */
 		.in_recovery = tx->recovery == OG_UDX_RECOVERY,
+		.after_timeout = tx->recovery == OG_UDX_LOSS,
+		.after_idle = tx->rate.after_idle,
 	};
 
+	if (news->nb_acked == 0)
+		return;
+	og_udx_rate_sample(&tx->rate, tx->min_rtt_ns, &ack.rate);
+	tx->losses_told = tx->losses;
 	tx->cc.ops->on_ack(&tx->cc, &ack);
 }
 

@@ -185,7 +185,7 @@ void og_udx_tail_probe(struct og_udx *u, struct og_udx_stream *s)
 	if (tx->rto_at_ns <= u->now_ns || tx->una == tx->nxt || !og_udx_may_transmit(s))
 		return;
 	/* New data if the peer's window allows, else what went last once more. */
-	if (tx->nxt != tx->end && tx->nxt - tx->una < og_udx_peer_window(s))
+	if (tx->nxt != tx->end && og_udx_peer_takes(s))
 		seq = tx->nxt;
 	else if (og_udx_bit(&tx->acked, seq) || og_udx_bit(&tx->lost, seq))
 		return;

@@ -10,9 +10,7 @@
  * Memory:  allocated once by create.
  */
 #pragma once
-#include "base/def.h"
-
-#include <stdbool.h>
+#include "transport/udx_rate.h"
 
 enum {
 	OG_UDX_BUFFER_BYTES = 1536,
@@ -32,6 +30,7 @@ struct og_udx_packet {
 	uint8_t nb_tx; /* transmissions, saturating */
 	bool listed;   /* is in the list above */
 	bool probe;    /* its last transmission was a path-size probe */
+	struct og_udx_rate_mark rate;
 };
 
 struct og_udx_pool {

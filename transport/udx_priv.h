@@ -95,8 +95,11 @@ struct og_udx_sender {
 	bool paced;          /* and something waits for that */
 
 	uint64_t losses;
+	uint64_t losses_told; /* to congestion control */
 	uint64_t retransmits;
 	uint64_t tx_bytes;
+	uint32_t packet_bytes; /* mean of what was sent lately, times 16 */
+	struct og_udx_rate rate;
 	struct og_udx_cc cc;
 	struct og_udx_path path;
 };
@@ -107,6 +110,7 @@ struct og_udx_receiver {
 	uint32_t top;  /* after the highest sequence held */
 	uint32_t edge; /* first sequence never announced */
 	uint32_t nb_held;
+	uint32_t told; /* where the blocks of the last acknowledgement ended, if not all fitted */
 	uint32_t announced; /* packets of window last told to the peer */
 	uint32_t end_seq;
 	bool end_known;
@@ -230,7 +234,7 @@ bool og_udx_receive(struct og_udx *u, struct og_udx_stream *s, const struct og_u
 bool og_udx_deliver_held(struct og_udx *u, struct og_udx_stream *s);
 /* The window to put into a packet that leaves now. */
 uint32_t og_udx_announce(struct og_udx *u, struct og_udx_stream *s);
-uint32_t og_udx_blocks(const struct og_udx_stream *s, uint8_t *packet, uint32_t max);
+uint32_t og_udx_blocks(struct og_udx_stream *s, uint8_t *packet, uint32_t max);
 
 /* udx_tx.c */
 bool og_udx_send_plain(struct og_udx *u, struct og_udx_stream *s, uint8_t flags);
@@ -242,8 +246,8 @@ bool og_udx_transmit(struct og_udx *u, struct og_udx_stream *s, uint32_t seq);
 /* Sends what may be sent. False when the transmit queue is full. */
 bool og_udx_send_some(struct og_udx *u, struct og_udx_stream *s);
 void og_udx_offer_room(struct og_udx *u, struct og_udx_stream *s);
-/* Packets that may be beyond una for all the peer takes. */
-uint32_t og_udx_peer_window(const struct og_udx_stream *s);
+/* The peer's window has room for a new packet. */
+bool og_udx_peer_takes(const struct og_udx_stream *s);
 bool og_udx_build_end(struct og_udx *u, struct og_udx_stream *s);
 void og_udx_split_unsent(struct og_udx *u, struct og_udx_stream *s, uint16_t payload_bytes);
 

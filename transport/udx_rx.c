@@ -38,13 +38,19 @@ static void announce_reopening(struct og_udx *u, struct og_udx_stream *s)
 		og_udx_owe_ack(u, s);
 }
 
-/* Blocks of what is held beyond rx.nxt, lowest first; returns their number. */
-uint32_t og_udx_blocks(const struct og_udx_stream *s, uint8_t *packet, uint32_t max)
+/*
+ * Blocks of what is held beyond rx.nxt, in ascending order; returns their number. When there are
+ * more than fit, the next acknowledgement goes on where this one ends: on a long path that loses
+ * much, the peer would otherwise never hear of what lies behind the first gaps.
+ */
+uint32_t og_udx_blocks(struct og_udx_stream *s, uint8_t *packet, uint32_t max)
 {
-	const struct og_udx_receiver *rx = &s->rx;
+	struct og_udx_receiver *rx = &s->rx;
 	uint32_t seq = rx->nxt;
 	uint32_t nb = 0;
 
+	if (og_seq_diff(rx->told, seq) > 0 && og_seq_diff(rx->told, rx->top) < 0)
+		seq = rx->told;
 	while (nb < max && seq != rx->top) {
 		struct og_udx_block b;
 
@@ -54,6 +60,7 @@ uint32_t og_udx_blocks(const struct og_udx_stream *s, uint8_t *packet, uint32_t 
 		b.end = seq = og_udx_bits_next(&rx->held, b.first, rx->top, false);
 		og_udx_put_block(packet, nb++, b);
 	}
+	rx->told = seq == rx->top ? rx->nxt : seq;
 	return nb;
 }
 

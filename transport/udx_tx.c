@@ -5,7 +5,9 @@
 #include <string.h>
 
 #define PACE_CREDIT_NS (1 * OG_NS_PER_MS) /* a pause earns at most a burst of this length */
-#define WINDOW_PROBE_PATIENCE 13          /* time-outs without any packet from the peer */
+enum { NB_TX_WHOLE = 2 };                 /* transmissions that must not be cut */
+
+#define WINDOW_PROBE_PATIENCE 13 /* time-outs without any packet from the peer */
 
 /* ---- datagrams ---- */
 
@@ -30,10 +32,10 @@ static uint8_t *reserve(struct og_udx *u, uint16_t *cap_bytes)
 	return p;
 }
 
-static void commit(struct og_udx *u, const struct og_udx_stream *s, size_t n)
+static void commit(struct og_udx *u, const struct og_udx_stream *s, size_t n, uint8_t ttl)
 {
 	og_count(&u->count.tx_packets);
-	u->tx->commit(u->tx, s->endpoint, &s->remote, 0, (uint16_t)n);
+	u->tx->commit(u->tx, s->endpoint, &s->remote, ttl, (uint16_t)n);
 }
 
 bool og_udx_send_plain(struct og_udx *u, struct og_udx_stream *s, uint8_t flags)
@@ -46,7 +48,7 @@ bool og_udx_send_plain(struct og_udx *u, struct og_udx_stream *s, uint8_t flags)
 		return false;
 	h = header_of(u, s, flags, s->tx.nxt);
 	og_udx_encode(p, &h);
-	commit(u, s, OG_UDX_HEADER_BYTES);
+	commit(u, s, OG_UDX_HEADER_BYTES, 0);
 	return true;
 }
 
@@ -64,7 +66,7 @@ bool og_udx_send_ack(struct og_udx *u, struct og_udx_stream *s)
 	og_udx_encode(p, &h);
 	s->ack_owed = false;
 	og_count(&u->count.tx_acks);
-	commit(u, s, OG_UDX_HEADER_BYTES + (size_t)nb_blocks * OG_UDX_BLOCK_BYTES);
+	commit(u, s, OG_UDX_HEADER_BYTES + (size_t)nb_blocks * OG_UDX_BLOCK_BYTES, 0);
 	return true;
 }
 
@@ -107,7 +109,7 @@ int og_udx_message(struct og_udx *u, uint32_t slot, const void *data, size_t n, 
 	og_udx_encode(p, &h);
 	if (n > 0)
 		memcpy(p + OG_UDX_HEADER_BYTES, data, n);
-	commit(u, s, OG_UDX_HEADER_BYTES + n);
+	commit(u, s, OG_UDX_HEADER_BYTES + n, 0);
 	return 0;
 }
 
@@ -123,12 +125,14 @@ static void pace(struct og_udx *u, struct og_udx_sender *tx, size_t n)
 }
 
 /* Book-keeping of a packet that has just left. */
-static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_t idx)
+static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_t idx, size_t n)
 {
 	struct og_udx_sender *tx = &s->tx;
 	struct og_udx_packet *p = &u->pool.packets[idx];
 	bool was_idle = tx->una == tx->nxt;
 
+	og_udx_rate_sent(&tx->rate, &p->rate, tx->in_flight, u->now_ns);
+	tx->packet_bytes += (uint32_t)n - tx->packet_bytes / 16;
 	p->sent_ns = u->now_ns;
 	if (p->nb_tx < UINT8_MAX)
 		p->nb_tx++;
@@ -152,6 +156,15 @@ static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_
 		og_udx_bit_clear(&tx->lost, seq);
 		tx->nb_lost--;
 	}
+}
+
+/*
+ * A packet keeps its size for good. If the path has become too narrow for it, the network has to cut
+ * it: what was lost twice, and what is larger than the path that we now believe in.
+ */
+static bool may_fragment(const struct og_udx_sender *tx, const struct og_udx_packet *p)
+{
+	return p->nb_tx >= NB_TX_WHOLE || p->len_bytes > og_udx_path_payload(&tx->path);
 }
 
 bool og_udx_transmit(struct og_udx *u, struct og_udx_stream *s, uint32_t seq)
@@ -184,19 +197,26 @@ bool og_udx_transmit(struct og_udx *u, struct og_udx_stream *s, uint32_t seq)
 	og_udx_encode(out, &h);
 	memcpy(out + n, og_udx_pool_data(&u->pool, idx), p->len_bytes);
 	n += p->len_bytes;
-	commit(u, s, n);
+	commit(u, s, n, may_fragment(tx, p) ? OG_TX_MAY_FRAGMENT : 0);
 	if (s->unproven)
 		s->unproven_left--;
 	pace(u, tx, n);
-	sent(u, s, seq, idx);
+	sent(u, s, seq, idx, n);
 	return true;
 }
 
-uint32_t og_udx_peer_window(const struct og_udx_stream *s)
+/*
+ * The window bounds what is in flight (udx.md 7), so a packet that is lost again and again does not
+ * stop the rest; but a receiver that enforces its window counts from that packet on, at the base
+ * size a packet.
+ */
+bool og_udx_peer_takes(const struct og_udx_stream *s)
 {
-	uint32_t bytes = s->tx.window_bytes;
+	const struct og_udx_sender *tx = &s->tx;
+	uint32_t bytes = tx->window_bytes;
 
-	return bytes == 0 ? 0 : OG_MAX(bytes / og_udx_path_payload(&s->tx.path), 1);
+	return bytes > 0 && tx->in_flight < OG_MAX(bytes / og_udx_path_payload(&tx->path), 1u) &&
+	       tx->nxt - tx->una < OG_MAX(bytes / OG_UDX_WINDOW_UNIT, 1u);
 }
 
 /* The next packet that may leave now: lost ones first. */
@@ -211,7 +231,7 @@ static bool next_to_send(const struct og_udx_stream *s, uint32_t *seq)
 		return true;
 	}
 	*seq = tx->nxt;
-	return tx->nxt != tx->end && tx->nxt - tx->una < og_udx_peer_window(s);
+	return tx->nxt != tx->end && og_udx_peer_takes(s);
 }
 
 /* The peer's window is closed, we have data and nothing under way that would bring news of it. */

@@ -282,7 +282,8 @@ ParameterizedTest(struct mode *mode, dataplane, sends_with_the_time_to_live_aske
 	static const struct {
 		uint16_t asked;
 		int want;
-	} cases[] = {{0, 64}, {5, 5}, {0, 64}, {255, 255}};
+	} cases[] = {{0, 64}, {5, 5}, {0, 64}, {OG_TX_TTL_MAX, OG_TX_TTL_MAX},
+		{5 | OG_TX_MAY_FRAGMENT, 5}};
 	struct sockaddr_in sin = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t sin_len = sizeof(sin);
 	const int on = 1;

@@ -123,6 +123,23 @@ Test(inet, a_checksum_that_is_zero_is_sent_as_ones)
 	cr_assert(seen);
 }
 
+Test(inet, only_what_may_be_cut_goes_without_dont_fragment)
+{
+	struct og_inet_udp udp = {
+		.dst_mac = us.mac, .dst = {{10, 0, 0, 1}, 7000}, .src_port = 9000};
+	uint8_t frame[64];
+
+	og_inet_build_udp(&them, frame, &udp);
+	cr_assert_eq(og_load_be16(frame + IP + 4), 0);
+	cr_assert_eq(og_load_be16(frame + IP + 6), 0x4000);
+	udp.may_fragment = true;
+	udp.fragment_id = 77;
+	og_inet_build_udp(&them, frame, &udp);
+	cr_assert_eq(og_load_be16(frame + IP + 4), 77);
+	cr_assert_eq(og_load_be16(frame + IP + 6), 0);
+	cr_assert_eq(input(frame, DATA).verdict, OG_INET_UDP);
+}
+
 Test(inet, a_sender_without_checksum_is_accepted)
 {
 	uint8_t frame[128];

@@ -903,6 +903,23 @@ Test(udx, returns_to_the_base_size_when_large_packets_time_out)
 	pair_free(t);
 }
 
+Test(udx, goes_on_when_the_path_becomes_narrower_in_mid_transfer)
+{
+	struct pair *t = pair_new((struct pair_opts){.seed = 1});
+
+	t->link.rate_bytes_per_s = 2500000;
+	t->link.queue_ns = 20 * MS;
+	peer_transfer(&t->a, 20 * 1000 * 1000, true);
+	link_run_for(&t->link, 3 * SEC);
+	cr_assert_eq(info_of(&t->a).path_bytes, 1500);
+	cr_assert_gt(info_of(&t->a).in_flight, 10);
+	t->link.len_max = 1280 - 28;
+	link_run_for(&t->link, 20 * SEC);
+	cr_assert_eq(t->b.received, t->a.to_write);
+	cr_assert_leq(info_of(&t->a).path_bytes, 1280);
+	pair_free(t);
+}
+
 Test(udx, acknowledges_once_per_burst)
 {
 	struct pair *t = pair_new((struct pair_opts){.seed = 1});

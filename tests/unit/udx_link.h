@@ -46,7 +46,7 @@ struct link {
 	uint64_t delay_ns, jitter_ns;
 	uint64_t rate_bytes_per_s; /* 0: no limit */
 	uint64_t queue_ns;         /* drops what would wait longer */
-	uint16_t len_max;          /* drops longer ones; 0: no limit */
+	uint16_t len_max;          /* drops longer ones that must not be cut; 0: no limit */
 	/* Sees every datagram that leaves; true drops it. */
 	bool (*drop)(struct link *l, const struct node *from, const uint8_t *data, uint16_t len);
 	void *ctx;
@@ -120,13 +120,12 @@ static inline void node_commit(
 	uint32_t copies;
 
 	(void)endpoint;
-	(void)ttl;
 	cr_assert_leq(len, 1472);
 	n->nb_sent++;
 	cr_assert(og_addr_eq(dst, &l->nodes[!n->idx]->addr));
 	if (l->drop && l->drop(l, n, n->out, len))
 		return;
-	if (l->len_max && len > l->len_max)
+	if (l->len_max && len > l->len_max && !(ttl & OG_TX_MAY_FRAGMENT))
 		return;
 	if (og_rand_below(&l->rand, 1000) < l->loss_permille)
 		return;
