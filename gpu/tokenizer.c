@@ -336,12 +336,26 @@ uint32_t og_tokenizer_vocab(const struct og_tokenizer *t)
 	return t->nb_tokens;
 }
 
+/* Is a token that prompts get without containing it one of those from `nb` on? */
+static bool adds_beyond(const struct og_tokenizer *t, uint32_t nb)
+{
+	bool beyond = t->unknown != OG_NO_TOKEN && t->unknown >= nb;
+
+	for (uint32_t i = 0; i < t->nb_before; i++)
+		beyond |= t->before[i] >= nb;
+	for (uint32_t i = 0; i < t->nb_after; i++)
+		beyond |= t->after[i] >= nb;
+	return beyond;
+}
+
 int og_tokenizer_fit(struct og_tokenizer *t, uint32_t nb)
 {
 	int ret;
 
 	if (t->nb_tokens <= nb)
 		return 0;
+	if (adds_beyond(t, nb))
+		return -EBADMSG;
 	for (uint32_t i = nb; i < t->nb_tokens; i++)
 		if (t->tokens[i].type == OG_TOKEN_NORMAL || t->tokens[i].type == OG_TOKEN_BYTE)
 			return -EBADMSG;
@@ -354,6 +368,10 @@ int og_tokenizer_fit(struct og_tokenizer *t, uint32_t nb)
 	if (ret == 0)
 		ret = og_added_init(&t->normalized, t, true);
 	t->nb_tokens = nb;
+	if (t->bos >= nb)
+		t->bos = OG_NO_TOKEN;
+	if (t->eos >= nb)
+		t->eos = OG_NO_TOKEN;
 	return ret;
 }
 
