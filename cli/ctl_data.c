@@ -133,8 +133,12 @@ static void show_models(FILE *out, const json_t *list)
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *m = json_array_get(list, i);
 
-		fprintf(out, "%-24s %s%s\n", og_ctl_text(m, "id"), og_ctl_text(m, "node"),
-			json_is_true(json_object_get(m, "local")) ? " (this node)" : "");
+		const char *state = og_ctl_text(m, "state");
+
+		fprintf(out, "%-24s %s%s%s%s\n", og_ctl_text(m, "id"), og_ctl_text(m, "node"),
+			json_is_true(json_object_get(m, "local")) ? " (this node)" : "",
+			strcmp(state, "served") == 0 ? "" : ", ",
+			strcmp(state, "served") == 0 ? "" : state);
 	}
 }
 
