@@ -1,7 +1,8 @@
 #include "gpu/tokenizer_priv.h"
 
+#include "gpu/complain.h"
+
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,14 +10,11 @@
 
 int og_tokenizer_refuse(struct og_tokenizer_loading *l, int ret, const char *fmt, ...)
 {
-	int n = snprintf(l->err, l->err_bytes, "%s: ", l->file);
 	va_list args;
 
-	if (n >= 0 && (size_t)n < l->err_bytes) {
-		va_start(args, fmt);
-		vsnprintf(l->err + n, l->err_bytes - (size_t)n, fmt, args);
-		va_end(args);
-	}
+	va_start(args, fmt);
+	og_complain_at(l->err, l->err_bytes, l->file, fmt, args);
+	va_end(args);
 	return ret;
 }
 
