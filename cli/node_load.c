@@ -73,7 +73,7 @@ static void tell_end(struct og_node *n, uint32_t i, enum og_engine_load state)
 	}
 	OG_LOG(engine, ERR, "model %s is not served: %s", n->models[i].name,
 		og_engine_load_error(e));
-	n->loads[i].failed = 1;
+	__atomic_store_n(&n->loads[i].failed, 1, __ATOMIC_RELAXED);
 	og_link_set_model(n->link, i, OG_MODEL_FAILED);
 }
 

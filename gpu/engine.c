@@ -1,10 +1,8 @@
 #include "gpu/engine_priv.h"
 
-#include "base/log.h"
 #include "gpu/cuda/open.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
