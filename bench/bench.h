@@ -45,6 +45,10 @@ struct bench {
 	uint32_t cores;   /* polling cores at each end of a case that may have several; 0: 1 */
 	uint32_t nb_cpus; /* that we may use */
 	int cpus[BENCH_CPUS_MAX];
+	/* Of infer and load; 0 and NULL: the suite's choice. */
+	const char *model;
+	const char *backend; /* "cpu" or "cuda" */
+	uint32_t threads, prefill, decode, batch;
 };
 
 struct bench_samples {
@@ -94,3 +98,5 @@ int suite_echo(const struct bench *b);
 int suite_ring(const struct bench *b);
 int suite_udp(const struct bench *b);
 int suite_floods(const struct bench *b);
+int suite_load(const struct bench *b);
+int suite_infer(const struct bench *b);

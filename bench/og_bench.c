@@ -26,15 +26,21 @@ static const struct {
 	int (*run)(const struct bench *b);
 	unsigned ports; /* bit set of enum bench_port */
 	const char *help;
+	bool uses_all_cpus; /* or one for each end */
 } suites[] = {
-	{"dht", suite_dht, SOCKET | MEMIF | VETH, "PING, FIND_NODE, LOOKUP: answers per second"},
+	{"dht", suite_dht, SOCKET | MEMIF | VETH, "PING, FIND_NODE, LOOKUP: answers per second",
+		false},
 	{"stream", suite_stream, SOCKET | MEMIF | VETH | PATH,
-		"one encrypted stream: MB per second"},
-	{"handshake", suite_handshake, SOCKET, "connects, and a crypto worker, per second"},
-	{"echo", suite_echo, SOCKET | MEMIF | VETH, "64 bytes there and back on an open stream"},
-	{"ring", suite_ring, SOCKET, "a message from thread to thread"},
-	{"udp", suite_udp, SOCKET | MEMIF | VETH, "the port alone: echoes per second"},
-	{"floods", suite_floods, SOCKET | MEMIF, "what honest probes see while a node is flooded"},
+		"one encrypted stream: MB per second", false},
+	{"handshake", suite_handshake, SOCKET, "connects, and a crypto worker, per second", false},
+	{"echo", suite_echo, SOCKET | MEMIF | VETH, "64 bytes there and back on an open stream",
+		false},
+	{"ring", suite_ring, SOCKET, "a message from thread to thread", false},
+	{"udp", suite_udp, SOCKET | MEMIF | VETH, "the port alone: echoes per second", false},
+	{"floods", suite_floods, SOCKET | MEMIF, "what honest probes see while a node is flooded",
+		false},
+	{"load", suite_load, SOCKET, "a model file read from the disk: GB per second", true},
+	{"infer", suite_infer, SOCKET, "the forward pass of a model: tokens per second", true},
 };
 
 static const char *const ports[] = {
@@ -46,7 +52,20 @@ static const char *const ports[] = {
 	[BENCH_PATH] = "path",
 };
 
-enum { OPT_INSIDE = 1000, OPT_CORES };
+enum {
+	OPT_INSIDE = 1000,
+	OPT_CORES,
+	OPT_MODEL,
+	OPT_BACKEND,
+	OPT_THREADS,
+	OPT_PREFILL,
+	OPT_DECODE,
+	OPT_BATCH
+};
+
+enum { THREADS_MAX = 1024, TOKENS_MAX = 1024 * 1024, BATCH_MAX = 1024 };
+
+static const char demo_model[] = BENCH_SOURCE "/configs/demo.gguf";
 
 static const struct argp_option options[] = {
 	{"port", 'p', "PORT", 0,
@@ -62,6 +81,12 @@ static const struct argp_option options[] = {
 	{"runs", 'r', "N", 0, "runs of each case (11)", 0},
 	{"cores", OPT_CORES, "N", 0, "stream: also N polling cores at each end, beside one", 0},
 	{"seconds", 't', "S", 0, "length of a run that is measured by time (0.5)", 0},
+	{"model", OPT_MODEL, "F", 0, "infer, load: of this file (the demo model)", 0},
+	{"backend", OPT_BACKEND, "cpu|cuda", 0, "infer: computed there (cpu)", 0},
+	{"threads", OPT_THREADS, "N", 0, "infer: by so many (as many as there are CPUs)", 0},
+	{"prefill", OPT_PREFILL, "N", 0, "infer: tokens of the prompt (512)", 0},
+	{"decode", OPT_DECODE, "N", 0, "infer: tokens of each answer (64)", 0},
+	{"batch", OPT_BATCH, "N", 0, "infer: answers at once (1)", 0},
 	{"inside", OPT_INSIDE, NULL, OPTION_HIDDEN, NULL, 0},
 	{0},
 };
@@ -81,6 +106,16 @@ static int port_of(const char *name)
 		if (strcmp(ports[i], name) == 0)
 			return (int)i;
 	return -1;
+}
+
+static uint32_t count_of(const char *arg, uint32_t max, struct argp_state *state)
+{
+	char *end;
+	unsigned long n = strtoul(arg, &end, 10);
+
+	if (*end || n < 1 || n > max)
+		argp_error(state, "\"%s\" is no number from 1 to %u", arg, max);
+	return (uint32_t)n;
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -115,6 +150,26 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_INSIDE:
 		f->inside = true;
+		return 0;
+	case OPT_MODEL:
+		f->bench.model = arg;
+		return 0;
+	case OPT_BACKEND:
+		if (strcmp(arg, "cpu") != 0 && strcmp(arg, "cuda") != 0)
+			argp_error(state, "--backend takes cpu or cuda");
+		f->bench.backend = arg;
+		return 0;
+	case OPT_THREADS:
+		f->bench.threads = count_of(arg, THREADS_MAX, state);
+		return 0;
+	case OPT_PREFILL:
+		f->bench.prefill = count_of(arg, TOKENS_MAX, state);
+		return 0;
+	case OPT_DECODE:
+		f->bench.decode = count_of(arg, TOKENS_MAX, state);
+		return 0;
+	case OPT_BATCH:
+		f->bench.batch = count_of(arg, BATCH_MAX, state);
 		return 0;
 	case 'r':
 		f->bench.runs = (uint32_t)strtoul(arg, &end, 10);
@@ -203,8 +258,9 @@ static int run(struct flags *f, char **argv)
 		perror(f->json_path);
 		return BENCH_FAILED;
 	}
+	if (!b->model)
+		b->model = demo_model;
 	pick_cpus(b);
-	bench_pin(b->load_cpu);
 	for (size_t i = 0; i < OG_ARRAY_LEN(suites); i++) {
 		if (strcmp(suites[i].name, b->suite) != 0)
 			continue;
@@ -213,6 +269,8 @@ static int run(struct flags *f, char **argv)
 				ports[b->port]);
 			status = BENCH_USAGE;
 		} else {
+			if (!suites[i].uses_all_cpus)
+				bench_pin(b->load_cpu);
 			status = suites[i].run(b);
 		}
 	}

@@ -52,6 +52,7 @@ struct og_config_model {
 struct og_config {
 	char file[PATH_MAX]; /* for messages */
 	char dir[PATH_MAX];  /* relative paths start here */
+	bool show_progress;  /* of the weights, on stderr: a flag, no key */
 	/* [node] */
 	char node_name[OG_NODE_NAME_BYTES];
 	char root[PATH_MAX];

@@ -26,6 +26,22 @@ static int show_answer(json_t *req, void (*show)(FILE *out, const json_t *data))
 	return OG_EXIT_DONE;
 }
 
+static void show_loading(FILE *out, const json_t *list)
+{
+	for (size_t i = 0; i < json_array_size(list); i++) {
+		const json_t *l = json_array_get(list, i);
+
+		if (strcmp(og_ctl_text(l, "state"), "failed") == 0)
+			fprintf(out, "failed: %s: %s\n", og_ctl_text(l, "model"),
+				og_ctl_text(l, "error"));
+		if (strcmp(og_ctl_text(l, "state"), "loading") == 0)
+			fprintf(out, "loading: %s: %.2f of %.2f GB, %.2f GB/s, %.0f s left\n",
+				og_ctl_text(l, "model"), og_ctl_real(l, "bytes_read") / 1e9,
+				og_ctl_real(l, "bytes_wanted") / 1e9,
+				og_ctl_real(l, "bytes_per_s") / 1e9, og_ctl_real(l, "left_s"));
+	}
+}
+
 void og_ctl_show_status(FILE *out, const json_t *o)
 {
 	const json_t *waiting = json_object_get(o, "waiting_for");
@@ -35,6 +51,7 @@ void og_ctl_show_status(FILE *out, const json_t *o)
 		og_ctl_text(o, "key"));
 	for (size_t i = 0; i < json_array_size(waiting); i++)
 		fprintf(out, "waiting: %s\n", json_string_value(json_array_get(waiting, i)));
+	show_loading(out, json_object_get(o, "load"));
 	fprintf(out, "up %.0f s, pid %lld, http %s, dht %s (%s)\n", og_ctl_real(o, "uptime_s"),
 		og_ctl_int(o, "pid"), og_ctl_text(o, "http")[0] ? og_ctl_text(o, "http") : "none",
 		og_ctl_text(o, "dht"), og_ctl_text(o, "port"));
@@ -52,7 +69,7 @@ static int show_stopped(void)
 	return OG_EXIT_NOT_RUNNING;
 }
 
-/* It holds the lock and does not listen: it loads its models, or has just been killed. */
+/* It holds the lock and does not listen: it opens its models, or has just been killed. */
 static int show_starting(pid_t pid)
 {
 	const struct timespec step = {0, 50 * 1000000L};
@@ -65,7 +82,7 @@ static int show_starting(pid_t pid)
 	if (og_ctl_json)
 		printf("{\"state\": \"starting\", \"pid\": %d}\n", (int)pid);
 	else
-		printf("starting  pid %d does not listen yet: it loads its models\n", (int)pid);
+		printf("starting  pid %d does not listen yet: it opens its models\n", (int)pid);
 	return OG_EXIT_DONE;
 }
 
@@ -133,8 +150,12 @@ static void show_models(FILE *out, const json_t *list)
 	for (size_t i = 0; i < json_array_size(list); i++) {
 		const json_t *m = json_array_get(list, i);
 
-		fprintf(out, "%-24s %s%s\n", og_ctl_text(m, "id"), og_ctl_text(m, "node"),
-			json_is_true(json_object_get(m, "local")) ? " (this node)" : "");
+		const char *state = og_ctl_text(m, "state");
+
+		fprintf(out, "%-24s %s%s%s%s\n", og_ctl_text(m, "id"), og_ctl_text(m, "node"),
+			json_is_true(json_object_get(m, "local")) ? " (this node)" : "",
+			strcmp(state, "served") == 0 ? "" : ", ",
+			strcmp(state, "served") == 0 ? "" : state);
 	}
 }
 

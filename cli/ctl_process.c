@@ -59,13 +59,28 @@ static void show_reason(const char *log, long from)
 	fclose(f);
 }
 
-/* Everything is open, and for some time it has tried to join in vain: says what it waits for. */
-static bool joins_in_vain(void)
+static bool has_load(const json_t *status, const char *state)
+{
+	const json_t *list = json_object_get(status, "load");
+
+	for (size_t i = 0; i < json_array_size(list); i++)
+		if (strcmp(og_ctl_text(json_array_get(list, i), "state"), state) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Everything is open, and for some time it has tried to join in vain, or no model could be loaded:
+ * says what it waits for. Large models take their time.
+ */
+static bool waits_in_vain(void)
 {
 	json_t *status = og_ctl_try(json_pack("{s:s}", "cmd", "status"));
 	const json_t *waiting = json_object_get(status, "waiting_for");
 	bool vain = status && strcmp(og_ctl_text(status, "state"), "starting") == 0 &&
-		    og_ctl_real(status, "uptime_s") >= JOIN_WAIT_S;
+		    !has_load(status, "loading") &&
+		    (og_ctl_real(status, "uptime_s") >= JOIN_WAIT_S ||
+			    (has_load(status, "failed") && !has_load(status, "served")));
 
 	for (size_t i = 0; vain && i < json_array_size(waiting); i++)
 		og_ctl_say("%s", json_string_value(json_array_get(waiting, i)));
@@ -96,7 +111,7 @@ static enum outcome await_ready(int fd)
 
 		if (interrupted)
 			return INTERRUPTED;
-		if (n_ready == 0 && joins_in_vain())
+		if (n_ready == 0 && waits_in_vain())
 			return IN_VAIN;
 		if (n_ready <= 0)
 			continue;
@@ -123,9 +138,10 @@ static int outcome_status(enum outcome outcome, pid_t pid, const char *log, long
 		og_ctl_say("started, pid %d, log %s", (int)pid, log);
 		return OG_EXIT_DONE;
 	case IN_VAIN:
-		og_ctl_say("not ready after %d s; it runs (pid %d) and keeps trying: status shows "
-			   "how it goes, stop ends it",
-			JOIN_WAIT_S, (int)pid);
+		og_ctl_say(
+			"not ready; it runs (pid %d) and keeps trying: status shows how it goes, "
+			"stop ends it",
+			(int)pid);
 		return OG_EXIT_TIMED_OUT;
 	case INTERRUPTED:
 		kill(pid, SIGTERM);
@@ -163,7 +179,7 @@ static bool runs_already(int *status)
 			og_ctl_say("the node of %s runs already", og_ctl_root);
 			return true;
 		}
-		if (joins_in_vain()) {
+		if (waits_in_vain()) {
 			*status = outcome_status(IN_VAIN, pid, NULL, 0);
 			return true;
 		}

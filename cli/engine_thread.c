@@ -201,6 +201,7 @@ void og_engine_thread_stop(struct og_engine_thread *t)
 	if (!t->started)
 		return;
 	atomic_store_explicit(&t->stop, true, memory_order_release);
+	og_engine_stop_loading(t->engine);
 	og_doorbell_ring(&t->doorbell);
 	pthread_join(t->thread, NULL);
 	t->started = false;
@@ -276,6 +277,11 @@ bool og_engine_thread_idle(const struct og_engine_thread *t)
 const struct og_engine_stats *og_engine_thread_stats(const struct og_engine_thread *t)
 {
 	return og_engine_stats(t->engine);
+}
+
+const struct og_engine *og_engine_thread_engine(const struct og_engine_thread *t)
+{
+	return t->engine;
 }
 
 const char *og_engine_thread_backend(const struct og_engine_thread *t)

@@ -19,6 +19,7 @@ int og_engine_thread_start(struct og_engine_thread *t) OG_MUST_CHECK;
 void og_engine_thread_stop(struct og_engine_thread *t);
 void og_engine_thread_destroy(struct og_engine_thread *t);
 const struct og_engine_stats *og_engine_thread_stats(const struct og_engine_thread *t);
+const struct og_engine *og_engine_thread_engine(const struct og_engine_thread *t);
 const char *og_engine_thread_backend(const struct og_engine_thread *t);
 
 /* 0, or -EAGAIN: the request stays the caller's. */

@@ -48,3 +48,5 @@ int og_link_leave(struct og_link *link, const char *cluster_id) OG_MUST_CHECK;
 /* og_router_drain() and og_router_set_limits(). */
 void og_link_drain(struct og_link *link);
 void og_link_set_limits(struct og_link *link, const struct og_router_limits *limits);
+/* og_router_set_model() */
+void og_link_set_model(struct og_link *link, uint32_t model, enum og_router_model_state state);

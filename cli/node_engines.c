@@ -39,9 +39,10 @@ static bool name_taken(const struct og_node *n, const char *name)
 	return false;
 }
 
-static void register_metrics(const struct og_engine *e, const char *model)
+static void register_metrics(struct og_node *n, uint32_t model_idx)
 {
-	const struct og_engine_stats *s = og_engine_stats(e);
+	const struct og_engine_stats *s = og_engine_thread_stats(n->engines[model_idx]);
+	const char *model = n->model_names[model_idx];
 	const struct og_metric metrics[] = {
 		{"og_engine_running", NULL, "Prompts being computed.", OG_METRIC_GAUGE,
 			&s->running},
@@ -92,6 +93,7 @@ static void register_metrics(const struct og_engine *e, const char *model)
 		m.labels = labels[used];
 		og_metrics_register(&m);
 	}
+	og_node_load_metrics_register(n, model_idx, labels[used]);
 	used++;
 }
 
@@ -110,6 +112,7 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		.swap_memory_bytes = m->swap_memory,
 		.no_prefix_reuse = !m->prefix_reuse,
 		.threads = (uint32_t)m->threads,
+		.background = true,
 	};
 	struct og_engine *engine;
 	char err[512] = "";
@@ -133,15 +136,16 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		og_engine_destroy(engine);
 		return -EEXIST;
 	}
-	OG_LOG(engine, INFO, "model %s on %s, context %u tokens, loaded in %llu ms",
-		n->model_names[i], og_engine_backend_name(engine), og_engine_context(engine),
-		(unsigned long long)(og_engine_stats(engine)->load_ns / OG_NS_PER_MS));
-	register_metrics(engine, n->model_names[i]);
+	OG_LOG(engine, INFO, "model %s on %s, context %u tokens", n->model_names[i],
+		og_engine_backend_name(engine), og_engine_context(engine));
 	ret = og_engine_thread_create(&n->engines[i], engine, n->cfg->engine, &n->doorbell);
 	if (ret < 0)
 		return ret;
-	n->models[i] = (struct og_router_model){
-		.name = n->model_names[i], .alias = m->alias[0] ? m->alias : NULL, .engine = i};
+	register_metrics(n, i);
+	n->models[i] = (struct og_router_model){.name = n->model_names[i],
+		.alias = m->alias[0] ? m->alias : NULL,
+		.engine = i,
+		.state = OG_MODEL_LOADING};
 	n->engine_stats[i] = og_engine_stats(engine);
 	n->nb_engines++;
 	return 0;

@@ -52,6 +52,7 @@ static json_t *waiting_for(struct og_node *n)
 
 	if (n->state != OG_NODE_STARTING)
 		return list;
+	og_node_load_waiting_for(n, list);
 	if (p.retries > 0)
 		json_array_append_new(
 			list, json_sprintf("no DHT node answers (%u tries); see [dht] bootstrap",
@@ -78,7 +79,8 @@ json_t *og_node_status(void *ctx, json_t *status)
 	json_t *models = json_array();
 
 	for (uint32_t i = 0; i < n->nb_engines; i++)
-		json_array_append_new(models, json_string(n->models[i].name));
+		if (!n->loads[i].failed)
+			json_array_append_new(models, json_string(n->models[i].name));
 	json_object_set_new(status, "state", json_string(og_node_state_name(n)));
 	json_object_set_new(status, "ready", json_boolean(n->ready));
 	json_object_set_new(status, "waiting_for", waiting_for(n));
@@ -93,6 +95,7 @@ json_t *og_node_status(void *ctx, json_t *status)
 		json_integer(
 			(json_int_t)og_counter_read(&og_cluster_core_stats(n->core)->table_nodes)));
 	json_object_set_new(status, "models", models);
+	json_object_set_new(status, "load", og_node_load_json(n));
 	return status;
 }
 
@@ -303,7 +306,8 @@ static void tick(struct og_node *n, uint64_t now)
 	uint64_t since = n->saved_at ? n->saved_at : n->started_at;
 	uint64_t every = n->saved_at ? save_every_ns : save_first_ns;
 
-	if (n->state == OG_NODE_STARTING && is_settled(n))
+	og_node_load_tick(n, now);
+	if (n->state == OG_NODE_STARTING && og_node_load_is_over(n) && is_settled(n))
 		become_ready(n);
 	check_engines(n);
 	if (n->state <= OG_NODE_READY && now - since >= every)

@@ -36,6 +36,13 @@ struct og_node_sample {
 	} engine[OG_ROUTER_MODELS_MAX];
 };
 
+/* Of one model; written by the main thread. */
+struct og_node_load {
+	bool is_over;
+	uint64_t failed;
+	uint64_t bytes_per_s, left_s; /* for the metrics */
+};
+
 struct og_node {
 	const struct og_config *cfg;
 	struct og_config reloaded; /* the last one read by SIGHUP */
@@ -64,6 +71,8 @@ struct og_node {
 	struct og_router_model models[OG_ROUTER_MODELS_MAX];
 	char model_names[OG_ROUTER_MODELS_MAX][OG_MODEL_NAME_BYTES];
 	uint32_t nb_engines;
+	struct og_node_load loads[OG_ROUTER_MODELS_MAX];
+	uint64_t progress_at; /* said */
 	/* Two moments, the newer at most some seconds old: rates are over what lies between. */
 	struct og_node_sample samples[2];
 	struct og_router_thread *router;
@@ -84,11 +93,19 @@ void og_node_net_lan(struct og_node_net *net, const struct og_addr *local);
 /* allow, deny and dial as commands, before the core starts. */
 int og_node_net_commands(struct og_node *n) OG_MUST_CHECK;
 
-/* node_engines.c: loads every model. */
+/* node_engines.c: opens every model; the weights follow. */
 int og_node_engines_open(struct og_node *n) OG_MUST_CHECK;
 void og_node_engines_close(struct og_node *n);
 /* Has the device of a model failed for good? */
 bool og_node_engines_lost(const struct og_node *n);
+
+/* node_load.c: how far the weights are. Main thread. */
+void og_node_load_metrics_register(struct og_node *n, uint32_t model, const char *labels);
+void og_node_load_tick(struct og_node *n, uint64_t now);
+/* All are here, or failed, and some model is served unless there is none. */
+bool og_node_load_is_over(const struct og_node *n);
+void og_node_load_waiting_for(const struct og_node *n, json_t *list);
+json_t *og_node_load_json(const struct og_node *n);
 
 /* node_loop.c: from the moment everything runs until it is to be closed. Returns an exit status. */
 int og_node_loop(struct og_node *n, int (*reload)(void *ctx, struct og_config *out), void *ctx);

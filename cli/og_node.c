@@ -11,13 +11,13 @@
 #include <string.h>
 
 enum { OVERRIDES_MAX = 64 };
-enum { OPT_CHECK = 256, OPT_PRINT, OPT_LIST, OPT_LOG_FORMAT, OPT_LOG_LEVEL };
+enum { OPT_CHECK = 256, OPT_PRINT, OPT_LIST, OPT_LOG_FORMAT, OPT_LOG_LEVEL, OPT_PROGRESS };
 
 struct flags {
 	const char *file;
 	char *overrides[OVERRIDES_MAX];
 	int nb_overrides;
-	bool check, print;
+	bool check, print, progress;
 };
 
 const char *argp_program_version = "og-node " OG_VERSION;
@@ -27,6 +27,7 @@ static const struct argp_option options[] = {
 	{"option", 'o', "SECTION.KEY=VALUE", 0, "set a value over that of the file", 0},
 	{"log-format", OPT_LOG_FORMAT, "text|json", 0, "form of the lines on stderr", 0},
 	{"log-level", OPT_LOG_LEVEL, "LEVEL", 0, "error, warn, info or debug", 0},
+	{"progress", OPT_PROGRESS, NULL, 0, "say on stderr each second how far the weights are", 0},
 	{"check", OPT_CHECK, NULL, 0,
 		"list every problem of the file (exit 78), else what it needs and this machine "
 		"lacks, and how to get it (exit 1), and end",
@@ -62,6 +63,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPT_LOG_LEVEL:
 		add_override(f, "log.level=", arg, state);
+		return 0;
+	case OPT_PROGRESS:
+		f->progress = true;
 		return 0;
 	case OPT_CHECK:
 		f->check = true;
@@ -124,7 +128,7 @@ static int check(const struct og_config *cfg)
 	return lacks.nb == 0 ? OG_EXIT_DONE : OG_EXIT_FAILED;
 }
 
-static int run(const struct og_config *cfg, struct flags *flags)
+static int run(struct og_config *cfg, struct flags *flags)
 {
 	struct og_problems lacks = {.report = say};
 
@@ -132,6 +136,7 @@ static int run(const struct og_config *cfg, struct flags *flags)
 	if (lacks.nb > 0)
 		return OG_EXIT_CONFIG;
 	og_node_set_up_log(cfg);
+	cfg->show_progress = flags->progress;
 	return og_node_run(cfg, reload, flags);
 }
 

@@ -298,7 +298,9 @@ char *og_openai_models(const json_t *models, const char *id, int64_t created)
 		const char *name = json_string_value(json_object_get(m, "id"));
 		const char *owner = json_string_value(json_object_get(m, "node"));
 
-		if (!name || has_model(list, name))
+		const char *state = json_string_value(json_object_get(m, "state"));
+
+		if (!name || has_model(list, name) || (state && strcmp(state, "failed") == 0))
 			continue;
 		if (id && strcmp(id, name) == 0) {
 			json_decref(list);

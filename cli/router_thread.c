@@ -23,7 +23,7 @@ enum {
 /* What comes through the faces' stage. */
 enum { MSG_ASK = 1, MSG_CANCEL, MSG_CALL, MSG_LEAVE };
 
-enum call_kind { CALL_QUERY, CALL_JOIN, CALL_LEAVE, CALL_DRAIN, CALL_LIMITS };
+enum call_kind { CALL_QUERY, CALL_JOIN, CALL_LEAVE, CALL_DRAIN, CALL_LIMITS, CALL_MODEL };
 
 /* A question of a control thread, which waits for it: it lives on that thread's stack. */
 struct call {
@@ -31,6 +31,8 @@ struct call {
 	enum og_link_query query;
 	const char *arg;
 	const struct og_router_limits *limits;
+	uint32_t model;
+	enum og_router_model_state state;
 	int ret;
 	json_t *json;
 	bool done;
@@ -247,6 +249,9 @@ static void serve_call(struct og_router_thread *t, struct call *c)
 		break;
 	case CALL_LIMITS:
 		og_router_set_limits(t->router, c->limits);
+		break;
+	case CALL_MODEL:
+		og_router_set_model(t->router, c->model, c->state, at);
 		break;
 	}
 }
@@ -594,6 +599,13 @@ void og_link_drain(struct og_link *link)
 void og_link_set_limits(struct og_link *link, const struct og_router_limits *limits)
 {
 	struct call c = {.kind = CALL_LIMITS, .limits = limits};
+
+	(void)!call(link, &c);
+}
+
+void og_link_set_model(struct og_link *link, uint32_t model, enum og_router_model_state state)
+{
+	struct call c = {.kind = CALL_MODEL, .model = model, .state = state};
 
 	(void)!call(link, &c);
 }

@@ -73,7 +73,10 @@ static struct candidate this_node(const struct og_router *r, const char *model)
 		c.why = "it is draining";
 	} else if (!og_router_local_model(r, model)) {
 		c.fit = OG_FIT_NO;
-		c.why = r->opts.nb_models ? "it does not serve the model" : "it serves no model";
+		c.why = og_router_local_model(r, "") ? "it does not serve the model"
+						     : "it serves no model";
+	} else if (og_router_local_model(r, model)->state == OG_MODEL_LOADING) {
+		c.why = "it loads the model";
 	}
 	return c;
 }

@@ -589,7 +589,7 @@ void og_request_serve(struct og_router *r, struct og_member *m, const struct og_
 	if (!msg->raw_id || serve_find(r, m, msg))
 		return;
 	og_count(&r->stats.serves);
-	if (r->opts.nb_models == 0) {
+	if (!og_router_local_model(r, "")) {
 		/* An old sender asks everybody and takes the first answer: a bystander keeps still. */
 		if (msg->og)
 			respond_error(r, m, msg, -ENOENT, "this node serves no model");

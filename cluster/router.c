@@ -69,6 +69,8 @@ json_t *og_router_model_names(const struct og_router *r)
 	json_t *names = json_array();
 
 	for (uint32_t i = 0; i < r->opts.nb_models && !r->draining; i++) {
+		if (r->models[i].state != OG_MODEL_SERVED)
+			continue;
 		json_array_append_new(names, json_string(r->models[i].name));
 		if (r->models[i].alias && r->models[i].alias[0])
 			json_array_append_new(names, json_string(r->models[i].alias));
@@ -91,8 +93,9 @@ const struct og_router_model *og_router_local_model(const struct og_router *r, c
 	for (uint32_t i = 0; i < r->opts.nb_models; i++) {
 		const struct og_router_model *m = &r->models[i];
 
-		if (!name[0] || strcmp(m->name, name) == 0 ||
-			(m->alias && strcmp(m->alias, name) == 0))
+		if (m->state != OG_MODEL_FAILED &&
+			(!name[0] || strcmp(m->name, name) == 0 ||
+				(m->alias && strcmp(m->alias, name) == 0)))
 			return m;
 	}
 	return NULL;
@@ -373,6 +376,14 @@ void og_router_drain(struct og_router *r, uint64_t now_ns)
 		return;
 	r->draining = true;
 	tell_hello(r); /* it lists models; other members stop asking here */
+}
+
+void og_router_set_model(
+	struct og_router *r, uint32_t model, enum og_router_model_state state, uint64_t now_ns)
+{
+	r->now_ns = now_ns;
+	r->models[model].state = state;
+	tell_hello(r); /* it lists models */
 }
 
 void og_router_set_limits(struct og_router *r, const struct og_router_limits *limits)

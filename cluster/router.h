@@ -83,10 +83,17 @@ struct og_router_load {
 	uint64_t kv_free;         /* tokens */
 };
 
+enum og_router_model_state {
+	OG_MODEL_SERVED,
+	OG_MODEL_LOADING, /* answers when it is loaded; members are told of it then */
+	OG_MODEL_FAILED,  /* as if it were not there */
+};
+
 struct og_router_model {
 	const char *name;  /* also matched: alias */
 	const char *alias; /* or NULL */
 	uint32_t engine;
+	enum og_router_model_state state;
 };
 
 struct og_router_opts {
@@ -130,6 +137,9 @@ int og_router_leave(struct og_router *r, const char *cluster_id, uint64_t now_ns
 /* New prompts are refused, members are told that no model is served here; what runs goes on. */
 void og_router_drain(struct og_router *r, uint64_t now_ns);
 void og_router_set_limits(struct og_router *r, const struct og_router_limits *limits);
+/* Of one of opts.models, by its place there; members are told. */
+void og_router_set_model(
+	struct og_router *r, uint32_t model, enum og_router_model_state state, uint64_t now_ns);
 /* All clusters left, running requests failed or finished, core told to stop. */
 void og_router_stop(struct og_router *r, uint64_t now_ns);
 bool og_router_stopped(const struct og_router *r);

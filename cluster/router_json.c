@@ -100,10 +100,15 @@ json_t *og_router_clusters_json(struct og_router *r, uint64_t now_ns)
 	return list;
 }
 
-static void add_model(json_t *list, const char *id, const char *owner, json_t *key, bool local)
+static void add_model(json_t *list, const char *id, const char *owner, json_t *key, bool local,
+	enum og_router_model_state state)
 {
-	json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:b}", "id", id, "node", owner,
-					    "key", key, "local", local));
+	static const char *const states[] = {[OG_MODEL_SERVED] = "served",
+		[OG_MODEL_LOADING] = "loading",
+		[OG_MODEL_FAILED] = "failed"};
+
+	json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:b, s:s}", "id", id, "node", owner,
+					    "key", key, "local", local, "state", states[state]));
 }
 
 json_t *og_router_models_json(struct og_router *r, uint64_t now_ns)
@@ -113,18 +118,18 @@ json_t *og_router_models_json(struct og_router *r, uint64_t now_ns)
 
 	for (uint32_t i = 0; i < r->opts.nb_models; i++) {
 		add_model(list, r->models[i].name, r->node_name, og_json_hex(r->public_key, 32),
-			true);
+			true, r->models[i].state);
 		if (r->models[i].alias && r->models[i].alias[0])
 			add_model(list, r->models[i].alias, r->node_name,
-				og_json_hex(r->public_key, 32), true);
+				og_json_hex(r->public_key, 32), true, r->models[i].state);
 	}
 	for (uint32_t i = 0; i < r->opts.peers_max; i++) {
 		const struct og_member *m = r->members[i];
 
 		if (!m || !m->models)
 			continue;
-		json_array_foreach(m->models, k, v) add_model(
-			list, json_string_value(v), m->name, og_json_hex(m->key, 32), false);
+		json_array_foreach(m->models, k, v) add_model(list, json_string_value(v), m->name,
+			og_json_hex(m->key, 32), false, OG_MODEL_SERVED);
 	}
 	return list;
 }

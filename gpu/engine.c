@@ -1,10 +1,8 @@
 #include "gpu/engine_priv.h"
 
-#include "base/log.h"
 #include "gpu/cuda/open.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,10 +159,15 @@ bool og_engine_step(struct og_engine *e)
 {
 	bool worked = deliver_all(e);
 
+	if (e->start.is_pending) {
+		e->start.is_pending = false;
+		if (og_engine_start_backend(e) < 0)
+			og_engine_fail_all(e);
+	}
 	og_engine_admit(e);
 	if (e->backend_kind == OG_BACKEND_ECHO)
 		worked |= og_engine_step_echo(e);
-	else if (e->model)
+	else if (e->backend)
 		worked |= og_engine_step_model(e);
 	worked |= deliver_all(e);
 	count_pages(e);
@@ -279,6 +282,9 @@ int og_engine_submit(struct og_engine *e, struct og_infer_request *req)
 		return refuse(e, -ENODEV, "this node serves no model");
 	if (e->backend && e->backend->is_lost)
 		return refuse(e, -ENODEV, "the device that computes the model failed");
+	if (og_engine_load_state(e) == OG_ENGINE_FAILED)
+		return refuse(
+			e, -ENODEV, "the model could not be loaded: %s", og_engine_load_error(e));
 	if (!s)
 		return refuse(e, -EBUSY, "the queue is full");
 	if (find(e, req->id))
@@ -309,9 +315,13 @@ const char *og_engine_model_name(const struct og_engine *e)
 
 const char *og_engine_backend_name(const struct og_engine *e)
 {
-	return e->backend                           ? e->backend->ops->name
-	       : e->backend_kind == OG_BACKEND_ECHO ? "echo"
-						    : "none";
+	static const char *const names[] = {[OG_BACKEND_AUTO] = "auto",
+		[OG_BACKEND_CPU] = "cpu",
+		[OG_BACKEND_CUDA] = "cuda",
+		[OG_BACKEND_ECHO] = "echo",
+		[OG_BACKEND_NONE] = "none"};
+
+	return names[__atomic_load_n(&e->backend_kind, __ATOMIC_RELAXED)];
 }
 
 uint32_t og_engine_context(const struct og_engine *e)
@@ -370,15 +380,6 @@ static int choose_backend(
 	return 0;
 }
 
-static uint32_t count_processors(void)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return 1;
-	return (uint32_t)OG_MAX(CPU_COUNT(&set), 1);
-}
-
 /* As many pages as the cache memory holds, or as full slots use. */
 static int choose_pages(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
@@ -409,86 +410,6 @@ static int choose_pages(
 	snprintf(err, err_bytes, "no memory for the tables of %llu pages of KV cache",
 		(unsigned long long)nb_pages);
 	return -ENOMEM;
-}
-
-static int create_backend(struct og_engine *e, const struct og_backend_opts *b, int device,
-	char *why, size_t why_bytes)
-{
-	why[0] = '\0';
-	if (e->backend_kind == OG_BACKEND_CUDA)
-		return og_cuda_backend_create(&e->backend, b, device, why, why_bytes);
-	return og_cpu_backend_create(&e->backend, b, NULL);
-}
-
-static int start_backend(
-	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
-{
-	struct og_backend_opts b = {
-		.model = e->model,
-		.nb_pages = e->kv.nb_pages,
-		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
-		.nb_threads = opts->threads ? opts->threads : count_processors(),
-		.context = e->context,
-	};
-	size_t vocab = e->model->hp.vocab;
-	char why[256] = "";
-	int ret = create_backend(e, &b, (int)opts->device, why, sizeof(why));
-
-	if (ret == -EOPNOTSUPP && opts->backend == OG_BACKEND_AUTO &&
-		e->backend_kind == OG_BACKEND_CUDA) {
-		OG_LOG(engine, WARN, "%s: %s; the cpu computes it", opts->path, why);
-		e->backend_kind = OG_BACKEND_CPU;
-		ret = create_backend(e, &b, 0, why, sizeof(why));
-	}
-	if (ret == 0) {
-		e->rows = calloc(b.rows_max, sizeof(*e->rows));
-		e->logits = malloc(e->nb_slots * vocab * sizeof(*e->logits));
-		e->adjusted = malloc(vocab * sizeof(*e->adjusted));
-		e->sampler_scratch = malloc(vocab * sizeof(*e->sampler_scratch));
-		if (!e->rows || !e->logits || !e->adjusted || !e->sampler_scratch)
-			ret = -ENOMEM;
-	}
-	if (ret < 0)
-		snprintf(err, err_bytes, "%s: the %s back end could not start: %s", opts->path,
-			e->backend_kind == OG_BACKEND_CUDA ? "cuda" : "cpu",
-			why[0] ? why : strerror(-ret));
-	return ret;
-}
-
-static int load_model(
-	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
-{
-	struct timespec start, end;
-	int ret;
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	ret = og_model_open(&e->model, opts->path, NULL, opts->progress, err, err_bytes);
-	if (ret < 0)
-		return ret;
-	if (e->model->is_folder)
-		ret = og_tokenizer_open(&e->tokenizer, opts->path, err, err_bytes);
-	else
-		ret = og_tokenizer_create(
-			&e->tokenizer, opts->path, &e->model->gguf, err, err_bytes);
-	if (ret < 0)
-		return ret;
-	for (uint32_t i = 0; i < e->model->generation.nb_eos; i++)
-		og_tokenizer_mark_end(e->tokenizer, e->model->generation.eos[i]);
-	if (og_tokenizer_fit(e->tokenizer, e->model->hp.vocab) < 0) {
-		snprintf(err, err_bytes, "%s: %u tokens but %u embeddings", opts->path,
-			og_tokenizer_vocab(e->tokenizer), e->model->hp.vocab);
-		return -EBADMSG;
-	}
-	if (e->model->is_folder)
-		og_chat_init_folder(&e->chat, opts->path);
-	else
-		og_chat_init_gguf(&e->chat, opts->path, &e->model->gguf);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	e->stats.weight_bytes = e->model->weight_bytes;
-	e->stats.load_ns = (uint64_t)(end.tv_sec - start.tv_sec) * OG_NS_PER_S +
-			   (uint64_t)(end.tv_nsec - start.tv_nsec);
-	e->context = OG_MIN(e->context, e->model->hp.context);
-	return choose_pages(e, opts, err, err_bytes);
 }
 
 static int make_sequences(struct og_engine *e, uint32_t queue)
@@ -536,9 +457,14 @@ static int start(
 	e->context = opts->context ? opts->context : OG_ENGINE_CONTEXT_DEFAULT;
 	e->nb_slots = opts->max_batch ? opts->max_batch : OG_ENGINE_BATCH_DEFAULT;
 	if (computes(e))
-		ret = load_model(e, opts, err, err_bytes);
+		ret = og_engine_open_model(e, opts, err, err_bytes);
 	if (ret == 0 && e->model)
-		ret = start_backend(e, opts, err, err_bytes);
+		ret = choose_pages(e, opts, err, err_bytes);
+	if (ret == 0 && e->model && !opts->background) {
+		ret = og_engine_start_backend(e);
+		if (ret < 0)
+			snprintf(err, err_bytes, "%s", e->start_err);
+	}
 	if (ret < 0)
 		return ret;
 	ret = make_sequences(e, opts->queue ? opts->queue : OG_ENGINE_QUEUE_DEFAULT);
@@ -591,5 +517,6 @@ void og_engine_destroy(struct og_engine *e)
 	og_chat_fini(&e->chat);
 	if (e->model)
 		og_model_close(e->model);
+	free(e->start.path);
 	free(e);
 }

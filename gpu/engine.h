@@ -44,8 +44,14 @@ struct og_engine_opts {
 	uint64_t swap_memory_bytes; /* of the host, for who gives way; 0: as much as the cache */
 	bool no_prefix_reuse;       /* compute each prompt anew */
 	uint32_t threads;           /* 0: as many as this process may run on */
-	struct og_load_progress *progress; /* may be NULL */
+	/*
+	 * The weights follow after create has checked everything else, and the first step starts the
+	 * back end. Requests are taken meanwhile and computed as far as the weights are here.
+	 */
+	bool background;
 };
+
+enum og_engine_load { OG_ENGINE_LOADING, OG_ENGINE_LOADED, OG_ENGINE_FAILED };
 
 /* Written by the engine thread. */
 struct og_engine_stats {
@@ -69,18 +75,23 @@ struct og_engine_stats {
 	uint64_t steps_total;
 	uint64_t busy_ns_total; /* in the forward pass: tokens over this are tokens/s */
 	uint64_t weight_bytes;
-	uint64_t load_ns;
 	uint64_t lost; /* 1: the device failed; what comes is refused */
 };
 
 struct og_engine;
 
 /*
- * Loads the model. Returns 0, or a negative errno with a sentence in `err`: -EOPNOTSUPP for what this
+ * Loads the model, or begins to. Returns 0, or a negative errno with a sentence in `err`: -EOPNOTSUPP for what this
  * build cannot run, -EBADMSG for a bad file, -ENOMEM, -EINVAL for bad options, or that of the file.
  */
 int og_engine_create(struct og_engine **out, const struct og_engine_opts *opts, char *err,
 	size_t err_bytes) OG_MUST_CHECK;
+/* From any thread. Once FAILED all requests are refused, with og_engine_load_error(). */
+enum og_engine_load og_engine_load_state(const struct og_engine *e);
+const char *og_engine_load_error(const struct og_engine *e);
+const struct og_load_progress *og_engine_load_progress(const struct og_engine *e);
+/* From any thread: ends a load in progress, so that no step waits for it any more. */
+void og_engine_stop_loading(struct og_engine *e);
 /* Frees requests in progress without events. */
 void og_engine_destroy(struct og_engine *e);
 

@@ -90,6 +90,15 @@ struct og_engine {
 
 	struct og_row *rows; /* of the batch */
 	float *logits;
+	/* How the back end is started, by create or by the first step. */
+	struct {
+		char *path;
+		bool is_pending, falls_back; /* to the CPU */
+		uint32_t device, threads;
+	} start;
+	int start_ret; /* released after start_err; 1: started */
+	char start_err[512];
+	struct og_load_progress progress;
 	float *adjusted; /* logits of one row under its request's penalties */
 	struct og_sampler_item *sampler_scratch;
 	struct og_engine_stats stats;
@@ -114,6 +123,13 @@ void og_sequence_drop_pages(struct og_engine *e, struct og_sequence *s);
 /* Take over what others have computed of the prompt's next pages, and let others find its own. */
 void og_sequence_find_prefix(struct og_engine *e, struct og_sequence *s);
 void og_sequence_share_prefix(struct og_engine *e, struct og_sequence *s);
+
+/* engine_load.c: opens the model, or begins to; and starts the back end, which waits for weights. */
+int og_engine_open_model(struct og_engine *e, const struct og_engine_opts *opts, char *err,
+	size_t err_bytes) OG_MUST_CHECK;
+int og_engine_start_backend(struct og_engine *e) OG_MUST_CHECK;
+/* Ends all requests with why: that of a load that failed, or of the device. */
+void og_engine_fail_all(struct og_engine *e);
 
 /* One step of the running sequences, none of which is finished with text to send. */
 bool og_engine_step_model(struct og_engine *e);

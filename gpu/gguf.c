@@ -1,9 +1,10 @@
 #include "gpu/gguf.h"
 
+#include "gpu/complain.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -54,14 +55,11 @@ enum {
 
 OG_PRINTF(2, 3) static int bad(struct parse *p, const char *fmt, ...)
 {
-	int n = snprintf(p->err, p->err_bytes, "%s: ", p->file);
 	va_list args;
 
-	if (n >= 0 && (size_t)n < p->err_bytes) {
-		va_start(args, fmt);
-		vsnprintf(p->err + n, p->err_bytes - (size_t)n, fmt, args);
-		va_end(args);
-	}
+	va_start(args, fmt);
+	og_complain_at(p->err, p->err_bytes, p->file, fmt, args);
+	va_end(args);
 	return -EBADMSG;
 }
 

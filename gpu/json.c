@@ -1,7 +1,8 @@
 #include "gpu/json.h"
 
+#include "gpu/complain.h"
+
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,15 +30,13 @@ struct parse {
 
 OG_PRINTF(2, 3) static int bad(struct parse *p, const char *fmt, ...)
 {
-	int n = snprintf(
-		p->err, p->err_bytes, "%s: byte %zu: ", p->file, (size_t)(p->p - p->j->data));
+	char where[512];
 	va_list args;
 
-	if (n >= 0 && (size_t)n < p->err_bytes) {
-		va_start(args, fmt);
-		vsnprintf(p->err + n, p->err_bytes - (size_t)n, fmt, args);
-		va_end(args);
-	}
+	snprintf(where, sizeof(where), "%s: byte %zu", p->file, (size_t)(p->p - p->j->data));
+	va_start(args, fmt);
+	og_complain_at(p->err, p->err_bytes, where, fmt, args);
+	va_end(args);
 	return -EBADMSG;
 }
 

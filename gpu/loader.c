@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,10 +37,15 @@ struct load {
 	struct io_uring ring;
 	bool fixed_files; /* registered: numbers are those of the sources */
 	bool fixed_buffers;
-	uint8_t *buffers;                   /* OG_LOAD_DEPTH chunks, to deliver from */
+	uint32_t nb_slots;                  /* reads in flight */
+	uint8_t *buffers;                   /* a chunk for each, to deliver from */
 	uint32_t slot_chunk[OG_LOAD_DEPTH]; /* what is read into each, or NO_SLOT */
 	/* For the message. */
 	uint32_t failed_source;
+	/* Makes the pages ahead of the reads. */
+	pthread_t populator;
+	bool is_populating;
+	bool is_over; /* nothing more is read */
 };
 
 int og_file_open(struct og_file *f, const char *path, char *err, size_t err_bytes)
@@ -105,6 +111,11 @@ static uint8_t *target(const struct load *l, const struct chunk *c, uint32_t slo
 
 	return l->buffers ? l->buffers + (size_t)slot * l->chunk_bytes
 			  : a->base + (c->offset - a->start);
+}
+
+static uint32_t whole_pages(uint32_t len_bytes)
+{
+	return (len_bytes + OG_LOAD_PAGE_BYTES - 1) / OG_LOAD_PAGE_BYTES * OG_LOAD_PAGE_BYTES;
 }
 
 static int read_plain(const struct load *l, const struct chunk *c, uint32_t slot, uint32_t have)
@@ -177,9 +188,8 @@ static void queue_chunk(struct load *l, uint32_t chunk)
 	const struct chunk *c = &l->chunks[chunk];
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&l->ring);
 	uint32_t slot = free_slot(l);
-	/* Whole pages: O_DIRECT wants them, and arena and buffers have room for the last. */
-	uint32_t len =
-		(c->len_bytes + OG_LOAD_PAGE_BYTES - 1) / OG_LOAD_PAGE_BYTES * OG_LOAD_PAGE_BYTES;
+	/* O_DIRECT wants whole pages, and arena and buffers have room for the last. */
+	uint32_t len = whole_pages(c->len_bytes);
 	int fd = l->fixed_files ? (int)c->source : fd_of(l, c->source);
 
 	OG_ASSERT(sqe); /* never more in flight than the ring is deep */
@@ -240,7 +250,7 @@ static int load_uring(struct load *l)
 
 		if (result == 0 && is_stopped(l))
 			result = -ECANCELED;
-		while (result == 0 && next < l->nb_chunks && in_flight < OG_LOAD_DEPTH) {
+		while (result == 0 && next < l->nb_chunks && in_flight < l->nb_slots) {
 			queue_chunk(l, next++);
 			in_flight++;
 		}
@@ -270,10 +280,9 @@ static void register_all(struct load *l)
 		fds[i] = fd_of(l, i);
 	l->fixed_files = fds && io_uring_register_files(&l->ring, fds, l->plan->nb_sources) == 0;
 	free(fds);
-	for (uint32_t i = 0; l->buffers && i < OG_LOAD_DEPTH; i++)
+	for (uint32_t i = 0; l->buffers && i < l->nb_slots; i++)
 		iov[i] = (struct iovec){l->buffers + (size_t)i * l->chunk_bytes, l->chunk_bytes};
-	l->fixed_buffers =
-		l->buffers && io_uring_register_buffers(&l->ring, iov, OG_LOAD_DEPTH) == 0;
+	l->fixed_buffers = l->buffers && io_uring_register_buffers(&l->ring, iov, l->nb_slots) == 0;
 	for (uint32_t i = 0; i < OG_LOAD_DEPTH; i++)
 		l->slot_chunk[i] = NO_SLOT;
 }
@@ -285,6 +294,40 @@ static void start_counting(struct load *l)
 		l->missing[l->chunks[i].stage]++;
 	og_count_add(&l->progress->bytes_done, -og_counter_read(&l->progress->bytes_done));
 	l->stages_ready = 0;
+}
+
+/*
+ * The kernel clears each page that it gives, at about the speed of a fast disk. Left to the reads that
+ * work comes between them, on the thread that keeps them in flight; here it runs beside them. Pages
+ * that this is too late for are made by the read: nothing depends on it.
+ */
+static void *populate(void *arg)
+{
+	struct load *l = arg;
+
+	for (uint32_t i = 0; i < l->nb_chunks && !is_stopped(l) &&
+			     !__atomic_load_n(&l->is_over, __ATOMIC_RELAXED);
+		i++) {
+		const struct chunk *c = &l->chunks[i];
+
+		if (madvise(target(l, c, 0), whole_pages(c->len_bytes), MADV_POPULATE_WRITE) < 0)
+			break; /* before Linux 5.14, or no memory: the read will say so */
+	}
+	return NULL;
+}
+
+static void start_populating(struct load *l)
+{
+	if (!l->buffers && l->nb_chunks > OG_LOAD_DEPTH)
+		l->is_populating = pthread_create(&l->populator, NULL, populate, l) == 0;
+}
+
+static void stop_populating(struct load *l)
+{
+	if (!l->is_populating)
+		return;
+	__atomic_store_n(&l->is_over, true, __ATOMIC_RELAXED);
+	pthread_join(l->populator, NULL);
 }
 
 static int load_all(struct load *l)
@@ -374,6 +417,7 @@ static int plan_chunks(struct load *l)
 	for (; l->nb_chunks < total && l->chunks[l->nb_chunks].stage < l->plan->nb_stages;
 		l->nb_chunks++)
 		wanted += l->chunks[l->nb_chunks].len_bytes;
+	l->nb_slots = OG_MIN(l->nb_chunks, (uint32_t)OG_LOAD_DEPTH);
 	l->progress->bytes_total = wanted;
 	return 0;
 }
@@ -426,6 +470,19 @@ void og_arena_fini(struct og_arena *a)
 	memset(a, 0, sizeof(*a));
 }
 
+static int make_buffers(struct load *l)
+{
+	size_t bytes = (size_t)l->nb_slots * l->chunk_bytes;
+	void *buffers =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (buffers == MAP_FAILED)
+		return -ENOMEM;
+	(void)madvise(buffers, bytes, MADV_HUGEPAGE);
+	l->buffers = buffers;
+	return 0;
+}
+
 static const char *reason(int ret)
 {
 	return ret == -EIO ? "I/O error, or the file became shorter" : strerror(-ret);
@@ -444,13 +501,13 @@ int og_load_run(const struct og_load_plan *plan, const struct og_load_opts *opts
 	*l.progress =
 		(struct og_load_progress){.stages_total = plan->nb_stages, .start_ns = now_ns()};
 	ret = plan_chunks(&l);
-	if (ret == 0 && l.opts->deliver) {
-		l.buffers = mmap(NULL, (size_t)OG_LOAD_DEPTH * l.chunk_bytes,
-			PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		ret = l.buffers == MAP_FAILED ? -ENOMEM : 0;
-	}
-	if (ret == 0)
+	if (ret == 0 && l.opts->deliver && l.nb_chunks > 0)
+		ret = make_buffers(&l);
+	if (ret == 0) {
+		start_populating(&l);
 		ret = load_all(&l);
+		stop_populating(&l);
+	}
 	if (ret == 0 && l.stages_ready < plan->nb_stages && plan->ready) /* nothing to read */
 		ret = plan->ready(plan->arg, plan->nb_stages);
 	if (ret < 0)
@@ -462,8 +519,8 @@ int og_load_run(const struct og_load_plan *plan, const struct og_load_opts *opts
 	else
 		l.progress->stages_ready = plan->nb_stages;
 	__atomic_store_n(&l.progress->end_ns, now_ns(), __ATOMIC_RELAXED);
-	if (l.buffers && l.buffers != MAP_FAILED)
-		munmap(l.buffers, (size_t)OG_LOAD_DEPTH * l.chunk_bytes);
+	if (l.buffers)
+		munmap(l.buffers, (size_t)l.nb_slots * l.chunk_bytes);
 	free(l.chunks);
 	free(l.missing);
 	return ret;

@@ -61,6 +61,8 @@ static void *load_thread(void *arg)
 	struct og_model *m = arg;
 	int ret = load(m, m->load_err, sizeof(m->load_err));
 
+	for (uint32_t i = 0; i < m->nb_files; i++)
+		og_file_close(&m->files[i].file);
 	if (ret < 0)
 		publish(m, m->stages_ready, ret);
 	return NULL;
@@ -76,6 +78,21 @@ int og_model_wait_slow(struct og_model *m, uint32_t stage)
 	ret = m->stages_ready > stage ? 0 : m->load_ret;
 	pthread_mutex_unlock(&m->thread->lock);
 	return ret;
+}
+
+int og_model_load_state(const struct og_model *m)
+{
+	int ret;
+
+	pthread_mutex_lock(&m->thread->lock);
+	ret = m->load_ret < 0 ? m->load_ret : m->stages_ready > m->hp.nb_layers + 1;
+	pthread_mutex_unlock(&m->thread->lock);
+	return ret;
+}
+
+void og_model_stop(struct og_model *m)
+{
+	__atomic_store_n(&m->stop, true, __ATOMIC_RELAXED);
 }
 
 const char *og_model_load_error(const struct og_model *m)
@@ -165,7 +182,7 @@ int og_model_open_background(struct og_model **out, const char *path,
 void og_model_close(struct og_model *m)
 {
 	if (m->thread->is_running) {
-		__atomic_store_n(&m->stop, true, __ATOMIC_RELAXED);
+		og_model_stop(m);
 		pthread_join(m->thread->id, NULL);
 	}
 	for (uint32_t i = 0; i < m->nb_files; i++) {

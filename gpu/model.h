@@ -91,6 +91,10 @@ int og_model_open_background(struct og_model **out, const char *path,
 	size_t err_bytes) OG_MUST_CHECK;
 /* Ends a load in progress. */
 void og_model_close(struct og_model *m);
+/* The same without closing: what waits for a stage gets -ECANCELED. From any thread. */
+void og_model_stop(struct og_model *m);
+/* Of a background load, from any thread: 1 all is here, 0 on its way, or its error. */
+int og_model_load_state(const struct og_model *m) OG_MUST_CHECK;
 
 /* Waits until the stage's weights are here. Returns 0 or the load's error. */
 int og_model_wait_slow(struct og_model *m, uint32_t stage) OG_MUST_CHECK;

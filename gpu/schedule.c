@@ -165,27 +165,6 @@ static void take_results(struct og_engine *e, bool of_decodes, const float **log
 	}
 }
 
-static void fail_list(struct og_engine *e, enum og_sequence_state state)
-{
-	struct og_sequence *s, *next;
-
-	for (s = TAILQ_FIRST(&e->lists[state]); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		og_sequence_fail(e, s, -EIO, "the device that computes the model failed");
-	}
-}
-
-/* The running ones; and where the device will not come back, all that wait for it. */
-static void fail_all(struct og_engine *e)
-{
-	fail_list(e, OG_SEQUENCE_RUNNING);
-	if (!e->backend->is_lost)
-		return;
-	__atomic_store_n(&e->stats.lost, 1, __ATOMIC_RELAXED);
-	fail_list(e, OG_SEQUENCE_PARKED);
-	fail_list(e, OG_SEQUENCE_QUEUED);
-}
-
 bool og_engine_step_model(struct og_engine *e)
 {
 	struct og_batch batch = {.rows = e->rows,
@@ -204,7 +183,7 @@ bool og_engine_step_model(struct og_engine *e)
 	og_count(&e->stats.steps_total);
 	og_count_add(&e->stats.busy_ns_total, now_ns() - start_ns);
 	if (ret < 0) {
-		fail_all(e);
+		og_engine_fail_all(e);
 		return true;
 	}
 	take_results(e, true, &logits);

@@ -1,7 +1,8 @@
 #include "gpu/tokenizer_priv.h"
 
+#include "gpu/complain.h"
+
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -9,14 +10,11 @@
 
 int og_tokenizer_refuse(struct og_tokenizer_loading *l, int ret, const char *fmt, ...)
 {
-	int n = snprintf(l->err, l->err_bytes, "%s: ", l->file);
 	va_list args;
 
-	if (n >= 0 && (size_t)n < l->err_bytes) {
-		va_start(args, fmt);
-		vsnprintf(l->err + n, l->err_bytes - (size_t)n, fmt, args);
-		va_end(args);
-	}
+	va_start(args, fmt);
+	og_complain_at(l->err, l->err_bytes, l->file, fmt, args);
+	va_end(args);
 	return ret;
 }
 
@@ -336,12 +334,26 @@ uint32_t og_tokenizer_vocab(const struct og_tokenizer *t)
 	return t->nb_tokens;
 }
 
+/* Is a token that prompts get without containing it one of those from `nb` on? */
+static bool adds_beyond(const struct og_tokenizer *t, uint32_t nb)
+{
+	bool beyond = t->unknown != OG_NO_TOKEN && t->unknown >= nb;
+
+	for (uint32_t i = 0; i < t->nb_before; i++)
+		beyond |= t->before[i] >= nb;
+	for (uint32_t i = 0; i < t->nb_after; i++)
+		beyond |= t->after[i] >= nb;
+	return beyond;
+}
+
 int og_tokenizer_fit(struct og_tokenizer *t, uint32_t nb)
 {
 	int ret;
 
 	if (t->nb_tokens <= nb)
 		return 0;
+	if (adds_beyond(t, nb))
+		return -EBADMSG;
 	for (uint32_t i = nb; i < t->nb_tokens; i++)
 		if (t->tokens[i].type == OG_TOKEN_NORMAL || t->tokens[i].type == OG_TOKEN_BYTE)
 			return -EBADMSG;
@@ -354,6 +366,10 @@ int og_tokenizer_fit(struct og_tokenizer *t, uint32_t nb)
 	if (ret == 0)
 		ret = og_added_init(&t->normalized, t, true);
 	t->nb_tokens = nb;
+	if (t->bos >= nb)
+		t->bos = OG_NO_TOKEN;
+	if (t->eos >= nb)
+		t->eos = OG_NO_TOKEN;
 	return ret;
 }
 

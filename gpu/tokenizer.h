@@ -61,7 +61,7 @@ void og_tokenizer_destroy(struct og_tokenizer *t);
 uint32_t og_tokenizer_vocab(const struct og_tokenizer *t);
 /*
  * The model has embeddings for ids below `nb` only: added tokens beyond are forgotten. Returns 0, or
- * -EBADMSG if ordinary tokens lie beyond.
+ * -EBADMSG if ordinary tokens lie beyond, or those that are put around every prompt.
  */
 int og_tokenizer_fit(struct og_tokenizer *t, uint32_t nb) OG_MUST_CHECK;
 /* What a chat template calls bos_token and eos_token; OG_NO_TOKEN without. */

@@ -558,6 +558,8 @@ static int create(struct cuda *c, const struct og_backend_opts *opts, char *err,
 		((uint64_t)hp->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS + 1);
 	int ret = check_model(opts, err, err_bytes);
 
+	if (ret == 0 && !c->tuning.random_weights)
+		ret = og_model_wait(opts->model, 0); /* some frequencies come with the weights */
 	if (ret < 0)
 		return ret;
 	c->model = opts->model;

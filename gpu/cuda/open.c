@@ -83,10 +83,8 @@ int og_cuda_backend_create(struct og_backend **out, const struct og_backend_opts
 		snprintf(err, err_bytes, "og-cuda.so is of another version than this program");
 		return -EOPNOTSUPP;
 	}
-	ret = og_model_wait(opts->model, opts->model->hp.nb_layers + 1);
-	if (ret < 0) {
+	ret = m->create(out, opts, device, og_log_write, err, err_bytes);
+	if (ret < 0 && og_model_load_state(opts->model) < 0)
 		snprintf(err, err_bytes, "%s", og_model_load_error(opts->model));
-		return ret;
-	}
-	return m->create(out, opts, device, og_log_write, err, err_bytes);
+	return ret;
 }

@@ -293,14 +293,22 @@ static int put_layer(struct upload *u, const struct og_cuda_layer *to, const str
 
 static int put_all(struct upload *u, const struct og_cuda_weights *w, const struct og_model *m)
 {
-	int ret = put_matrix(u, &w->embedding, &m->embedding, 0, 0);
+	/* Each as soon as it has arrived from the disk. */
+	int ret = og_model_wait(m, 0);
 
+	if (ret == 0)
+		ret = put_matrix(u, &w->embedding, &m->embedding, 0, 0);
+	for (uint32_t i = 0; i < m->hp.nb_layers && ret == 0; i++) {
+		ret = og_model_wait(m, 1 + i);
+		if (ret == 0)
+			ret = put_layer(u, &w->layers[i], &m->layers[i], &m->hp);
+	}
+	if (ret == 0)
+		ret = og_model_wait(m, m->hp.nb_layers + 1);
 	if (ret == 0 && w->output.data != w->embedding.data)
 		ret = put_matrix(u, &w->output, &m->output, 0, 0);
 	if (ret == 0)
 		ret = put_floats(u, w->output_norm, m->output_norm, m->hp.width);
-	for (uint32_t i = 0; i < m->hp.nb_layers && ret == 0; i++)
-		ret = put_layer(u, &w->layers[i], &m->layers[i], &m->hp);
 	for (int i = 0; i < RING && ret == 0; i++)
 		ret = og_cuda_wait_event(u->d, u->slots[i].done);
 	return ret;

@@ -10,7 +10,7 @@ const run = promisify(execFile)
 export const demo = path.join(root, 'configs/demo.gguf')
 
 export class Node {
-  // `model`: 'demo', 'echo' or null.
+  // `model`: 'demo', 'echo', a path or null.
   static async start (after, { name, bootstrap, cluster, model = null, first = false, extra = '', dht = [], port = [], place = takePlace(after) }) {
     const n = new Node()
     n.place = place
@@ -28,7 +28,7 @@ export class Node {
       '[port]', `driver = ${place.driver}`,
       `address = ${place.address}${place.driver === 'socket' ? '' : '/' + place.prefix}`, `gateway = ${place.gateway}`, ...port,
       '[http]', 'listen = 127.0.0.1:0',
-      '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : ['backend = none']),
+      '[model]', ...(model === 'demo' ? [`path = ${demo}`] : model === 'echo' ? ['backend = echo'] : model ? [`path = ${model}`] : ['backend = none']),
       extra, ''
     ].join('\n'))
     after(() => n.stop())

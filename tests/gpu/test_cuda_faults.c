@@ -202,7 +202,8 @@ Test(cuda_faults, work_that_never_ends_is_given_up)
 	char path[64];
 
 	og_gw_save(&w, path);
-	cr_assert_eq(og_model_open(&m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(
+		og_model_open_background(&m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
 	unlink(path);
 	batch.logits = calloc(m->hp.vocab, sizeof(float));
 	cr_assert_eq(og_cuda_forward_create(&b,

@@ -35,7 +35,7 @@ static void start(const char *model, struct og_http_opts opts)
 	if (model) {
 		cr_assert_eq(og_engine_create(&e, &eo, err, sizeof(err)), 0, "%s", err);
 		cr_assert_eq(og_engine_thread_create(&engine, e, "", &bell), 0);
-		models[0] = (struct og_router_model){model, "alias", 0};
+		models[0] = (struct og_router_model){model, "alias", 0, OG_MODEL_SERVED};
 		ro.router.models = models;
 		ro.router.nb_models = ro.nb_engines = 1;
 		cr_assert_eq(og_engine_thread_start(engine), 0);
