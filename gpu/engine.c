@@ -370,10 +370,12 @@ static int choose_backend(
 	return 0;
 }
 
-static uint32_t count_processors(void)
+static uint32_t count_threads(const struct og_engine_opts *opts)
 {
 	cpu_set_t set;
 
+	if (opts->threads > 0)
+		return opts->threads;
 	if (sched_getaffinity(0, sizeof(set), &set) < 0)
 		return 1;
 	return (uint32_t)OG_MAX(CPU_COUNT(&set), 1);
@@ -427,7 +429,7 @@ static int start_backend(
 		.model = e->model,
 		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
-		.nb_threads = opts->threads ? opts->threads : count_processors(),
+		.nb_threads = count_threads(opts),
 		.context = e->context,
 	};
 	size_t vocab = e->model->hp.vocab;
@@ -458,11 +460,14 @@ static int start_backend(
 static int load_model(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
+	struct og_load_opts load = {0};
 	struct timespec start, end;
 	int ret;
 
+	if (e->backend_kind == OG_BACKEND_CPU)
+		load.panel_threads = count_threads(opts);
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	ret = og_model_open(&e->model, opts->path, NULL, opts->progress, err, err_bytes);
+	ret = og_model_open(&e->model, opts->path, &load, opts->progress, err, err_bytes);
 	if (ret < 0)
 		return ret;
 	if (e->model->is_folder)

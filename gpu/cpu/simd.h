@@ -20,6 +20,11 @@ enum { LANES = 4 };
 #define OG_ISA generic
 #endif
 
+/* prefix ## the name of the instruction set */
+#define OG_OF_ISA(prefix) OG_JOIN(prefix, OG_ISA)
+#define OG_JOIN(prefix, isa) OG_JOIN_NAMES(prefix, isa)
+#define OG_JOIN_NAMES(prefix, isa) prefix##isa
+
 #if defined(OG_ISA_AVX512) || defined(OG_ISA_AVX2)
 #include <immintrin.h>
 #endif
@@ -28,6 +33,10 @@ typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint8_t vb __attribute__((vector_size(32))); /* small integers of a block, to be widened */
 typedef float v8 __attribute__((vector_size(32)));   /* one for each part of a K block */
+typedef int32_t v8i __attribute__((vector_size(32)));
+typedef int16_t vh __attribute__((vector_size(4 * LANES)));     /* a pair in each lane */
+typedef int8_t vh8 __attribute__((vector_size(2 * LANES)));     /* the same, narrow */
+typedef int16_t v_half __attribute__((vector_size(2 * LANES))); /* one in each lane, narrow */
 
 static inline vf vf_load(const float *p)
 {
@@ -65,7 +74,63 @@ static inline vf vf_max(vf a, vf b)
 	return (vf)(((vi)a & take_a) | ((vi)b & ~take_a));
 }
 
+/* The largest lane of what is not NaN. */
+static inline float vf_top(vf v)
+{
+	float lanes[LANES];
+
+	vf_store(lanes, v);
+	for (int width = LANES / 2; width > 0; width /= 2)
+		for (int i = 0; i < width; i++)
+			lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+	return lanes[0];
+}
+
+static inline vi vi_load(const void *p)
+{
+	vi v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static inline vi vi_set(int32_t x)
+{
+	return (vi){0} + x;
+}
+
+static inline int32_t vi_sum(vi v)
+{
+	int32_t total = 0;
+
+	for (int i = 0; i < LANES; i++)
+		total += v[i];
+	return total;
+}
+
+/* Lanes that fit 16 bits. */
+static inline void vi_store16(int16_t *p, vi v)
+{
+	v_half narrow = __builtin_convertvector(v, v_half);
+
+	memcpy(p, &narrow, sizeof(narrow));
+}
+
+/* Pairs of bytes, widened. */
+static inline vh vh_load8(const void *p)
+{
+	vh8 v;
+
+	memcpy(&v, p, sizeof(v));
+	return __builtin_convertvector(v, vh);
+}
+
 #if defined(OG_ISA_AVX512)
+
+static inline vi vh_dot(vh a, vh b)
+{
+	return (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+}
 
 static inline vf vf_fma(vf a, vf b, vf c)
 {
@@ -97,6 +162,11 @@ static inline float f16_scale(const void *p)
 
 #elif defined(OG_ISA_AVX2)
 
+static inline vi vh_dot(vh a, vh b)
+{
+	return (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+}
+
 static inline vf vf_fma(vf a, vf b, vf c)
 {
 	return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -126,6 +196,12 @@ static inline float f16_scale(const void *p)
 }
 
 #else
+
+/* In each lane, the sum of the products of the pairs. */
+static inline vi vh_dot(vh a, vh b)
+{
+	return ((vi)a << 16 >> 16) * ((vi)b << 16 >> 16) + ((vi)a >> 16) * ((vi)b >> 16);
+}
 
 static inline vf vf_fma(vf a, vf b, vf c)
 {
