@@ -16,8 +16,11 @@
 enum {
 	PARTS_MAX = 3,          /* matrices multiplied in one loop */
 	ITEM_BYTES = 64 * 1024, /* of weights per item: stays in the second-level cache */
-	STRIDE_SPARE = 32,      /* values after each activation: see struct og_activations */
-	ATTENTION_PAGES = 4,    /* per step of attention, whatever the batch */
+	/* So many rows of a batch are worth reading from the second-level cache for several panels. */
+	PANELS_FROM_ROWS = 64,
+	PANELS_TOGETHER = 4,
+	STRIDE_SPARE = 32,   /* values after each activation: see struct og_activations */
+	ATTENTION_PAGES = 4, /* per step of attention, whatever the batch */
 	ATTENTION_BLOCK = ATTENTION_PAGES * OG_KV_PAGE_TOKENS,
 };
 
@@ -106,7 +109,9 @@ static void add_part(struct cpu *c, const struct og_weight *w, float *out, const
 	*p = (struct part){.w = w, .out = out, .bias = bias};
 	p->rows_per_item = (uint32_t)OG_MAX(ITEM_BYTES / w->row_bytes, 1u);
 	if (w->panel_rows > 0)
-		p->rows_per_item = OG_MAX(p->rows_per_item / OG_PANEL_ROWS, 1u) * OG_PANEL_ROWS;
+		p->rows_per_item = OG_MAX(p->rows_per_item / OG_PANEL_ROWS,
+					   c->nb_rows >= PANELS_FROM_ROWS ? PANELS_TOGETHER : 1u) *
+				   OG_PANEL_ROWS;
 	p->nb_items = (w->n_out + p->rows_per_item - 1) / p->rows_per_item;
 }
 

@@ -14,14 +14,14 @@ enum {
 	PANEL_VECS = ROWS / LANES,
 	/* Rows and activations of a tile of many: its sums, weights and one activation fill the registers. */
 	TILE_VECS = 2,
-	COLS_MAX = LANES == 16 ? 8 : 6,
+	COLS_MAX = LANES == 16 ? 8 : 5,
 	/* So few activations leave room for whole panels, which hides the latency of the sums. */
 	FEW_COLS = LANES == 4 ? 1 : 2,
-	/* Values of a panel that stay in the first-level cache while all activations are multiplied. */
+	/* So many values of a panel stay in the first-level cache, of activations in the second-level one. */
 	CHUNK = 256,
+	COLS_BLOCK = 16 * COLS_MAX,
 	SCALES_BYTES = 2 * ROWS,
-	AHEAD_BYTES =
-		2048, /* of one stream; a page of it is soon over, and the processor stops there */
+	AHEAD_BYTES = 2048, /* of one stream: the processor's own prefetch ends with each page */
 };
 
 /* What a tile multiplies: rows from `w` on with `cols` activations, values from `at` on. */
@@ -33,7 +33,8 @@ struct tile {
 	uint32_t first; /* activation */
 	uint32_t at;
 	uint32_t n;
-	uint32_t vec; /* first of the panel's vectors */
+	uint32_t vec;   /* first of the panel's vectors */
+	uint32_t ahead; /* how far to prefetch, in bytes */
 };
 
 /* The sums of the values before. */
@@ -54,10 +55,10 @@ TILE sums_store(vf sum[PANEL_VECS][COLS_MAX], const struct tile *t, int vecs, in
 			vf_store(t->out + (size_t)c * t->out_stride + v * LANES, sum[v][c]);
 }
 
-static inline void prefetch(const uint8_t *w, int bytes)
+static inline void prefetch(const struct tile *t, const uint8_t *w, int bytes)
 {
 	for (int i = 0; i < bytes; i += 64)
-		__builtin_prefetch(w + AHEAD_BYTES + i);
+		__builtin_prefetch(w + t->ahead + i);
 }
 
 /* sum += w[v] * x[c * stride] */
@@ -81,7 +82,7 @@ TILE bf16_tile(const struct tile *t, int vecs, int cols)
 
 	sums_load(sum, t, vecs, cols);
 	for (uint32_t i = 0; i < t->n; i += 2, w += 4 * ROWS) {
-		prefetch(w, vecs * (int)sizeof(vf));
+		prefetch(t, w, vecs * (int)sizeof(vf));
 		for (int v = 0; v < vecs; v++)
 			values[v] = (vf)(vi_load(w + v * sizeof(vf)) << 16);
 		add_products(sum, values, x + i, t->a->stride, vecs, cols);
@@ -100,7 +101,7 @@ TILE f16_tile(const struct tile *t, int vecs, int cols)
 
 	sums_load(sum, t, vecs, cols);
 	for (uint32_t i = 0; i < t->n; i++, w += 2 * ROWS) {
-		prefetch(w, vecs * (int)sizeof(vf) / 2);
+		prefetch(t, w, vecs * (int)sizeof(vf) / 2);
 		for (int v = 0; v < vecs; v++)
 			values[v] = vf_load_f16(w + v * (sizeof(vf) / 2));
 		add_products(sum, values, x + i, t->a->stride, vecs, cols);
@@ -117,7 +118,7 @@ TILE add_pairs(vi sum[PANEL_VECS][COLS_MAX], const vh *w, const int16_t *x, size
 
 		memcpy(&pair, x + c * stride, sizeof(pair));
 		for (int v = 0; v < vecs; v++)
-			sum[v][c] += vh_dot(w[v], (vh)vi_set(pair));
+			sum[v][c] = vi_add_dot(sum[v][c], w[v], (vh)vi_set(pair));
 	}
 }
 
@@ -136,13 +137,12 @@ TILE q8_0_block(vi sum[PANEL_VECS][COLS_MAX], const uint8_t *w, const int16_t *x
 TILE q4_0_block(vi sum[PANEL_VECS][COLS_MAX], const uint8_t *w, const int16_t *x, size_t stride,
 	int vecs, int cols)
 {
-	typedef uint16_t vu __attribute__((vector_size(4 * LANES)));
 	vh pairs[PANEL_VECS];
 
 	for (int i = 0; i < OG_ACT_BLOCK; i += 8, w += 4 * ROWS)
 		for (int j = 0; j < 4; j++) {
 			for (int v = 0; v < vecs; v++)
-				pairs[v] = (vh)((vu)vi_load(w + v * sizeof(vf)) >> (4 * j) & 15);
+				pairs[v] = vh_nibbles(w + v * sizeof(vf), j);
 			add_pairs(sum, pairs, x + i + 2 * j, stride, vecs, cols);
 		}
 }
@@ -164,7 +164,7 @@ TILE block_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
 	for (uint32_t b = 0; b < t->n / OG_ACT_BLOCK; b++) {
 		vi dot[PANEL_VECS][COLS_MAX];
 
-		prefetch(t->w + b * (SCALES_BYTES + values_bytes),
+		prefetch(t, t->w + b * (SCALES_BYTES + values_bytes),
 			(int)(SCALES_BYTES + values_bytes) * vecs / PANEL_VECS);
 		/* The values of Q4_0 are stored with 8 added. */
 		for (int c = 0; c < cols; c++)
@@ -219,10 +219,10 @@ TILE some(const struct tile *t, uint32_t count, enum og_dtype type)
 		any_tile(t, TILE_VECS, COLS_MAX < 8 ? 1 : 7, type);
 		break;
 	case 6:
-		any_tile(t, TILE_VECS, 6, type);
+		any_tile(t, TILE_VECS, COLS_MAX < 6 ? 1 : 6, type);
 		break;
 	case 5:
-		any_tile(t, TILE_VECS, 5, type);
+		any_tile(t, TILE_VECS, COLS_MAX < 5 ? 1 : 5, type);
 		break;
 	case 4:
 		any_tile(t, TILE_VECS, 4, type);
@@ -238,8 +238,11 @@ TILE some(const struct tile *t, uint32_t count, enum og_dtype type)
 	}
 }
 
-/* One chunk of a panel with many activations, shared out so that no tile is much smaller. */
-TILE many(struct tile *t, uint32_t count, enum og_dtype type)
+/*
+ * One chunk of a panel with many activations, shared out so that no tile is much smaller. The first
+ * tile waits for memory, so it fetches the next chunk too.
+ */
+TILE many(struct tile *t, uint32_t count, enum og_dtype type, uint32_t chunk_bytes)
 {
 	uint32_t nb_tiles = (count + COLS_MAX - 1) / COLS_MAX;
 	float *out = t->out;
@@ -247,33 +250,37 @@ TILE many(struct tile *t, uint32_t count, enum og_dtype type)
 
 	for (t->vec = 0; t->vec < PANEL_VECS; t->vec += TILE_VECS)
 		for (uint32_t i = 0, from = 0; i < nb_tiles; i++) {
-			uint32_t to = (uint32_t)((uint64_t)count * (i + 1) / nb_tiles);
+			uint32_t to = count * (i + 1) / nb_tiles;
 
 			t->first = first + from;
 			t->out = out + from * t->out_stride + t->vec * LANES;
+			t->ahead = i == 0 ? chunk_bytes : 0;
 			some(t, to - from, type);
 			from = to;
 		}
-	t->out = out;
-	t->first = first;
 }
 
 TILE panels(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes, uint32_t nb_rows,
 	const struct og_activations *a, uint32_t first, uint32_t count, enum og_dtype type)
 {
-	for (uint32_t r = 0; r < nb_rows; r += ROWS, w += ROWS * row_bytes) {
-		struct tile t = {out + r, out_stride, w, a, first, 0, a->n, 0};
+	size_t panel_bytes = ROWS * row_bytes;
+	uint32_t chunk_bytes = (uint32_t)(panel_bytes * CHUNK / a->n), cols;
 
-		if (count <= FEW_COLS) {
-			few(&t, count, type);
-			continue;
-		}
-		for (uint32_t at = 0; at < a->n; at += CHUNK) {
-			t.at = at;
-			t.n = OG_MIN(a->n - at, (uint32_t)CHUNK);
-			t.w = w + row_bytes * ROWS / a->n * at;
-			many(&t, count, type);
-		}
+	for (uint32_t r = 0; r < nb_rows && count <= FEW_COLS; r += ROWS, w += panel_bytes) {
+		struct tile t = {out + r, out_stride, w, a, first, 0, a->n, 0, AHEAD_BYTES};
+
+		few(&t, count, type);
+	}
+	for (uint32_t c = 0; c < count && count > FEW_COLS; c += cols) {
+		cols = OG_MIN(count - c, (uint32_t)COLS_BLOCK);
+		for (uint32_t at = 0; at < a->n; at += CHUNK)
+			for (uint32_t r = 0; r < nb_rows; r += ROWS) {
+				struct tile t = {out + c * out_stride + r, out_stride,
+					w + r * row_bytes + panel_bytes * at / a->n, a, first + c,
+					at, OG_MIN(a->n - at, (uint32_t)CHUNK), 0, 0};
+
+				many(&t, cols, type, chunk_bytes);
+			}
 	}
 }
 

@@ -35,7 +35,6 @@ typedef uint8_t vb __attribute__((vector_size(32))); /* small integers of a bloc
 typedef float v8 __attribute__((vector_size(32)));   /* one for each part of a K block */
 typedef int32_t v8i __attribute__((vector_size(32)));
 typedef int16_t vh __attribute__((vector_size(4 * LANES)));     /* a pair in each lane */
-typedef int8_t vh8 __attribute__((vector_size(2 * LANES)));     /* the same, narrow */
 typedef int16_t v_half __attribute__((vector_size(2 * LANES))); /* one in each lane, narrow */
 
 static inline vf vf_load(const float *p)
@@ -108,6 +107,14 @@ static inline int32_t vi_sum(vi v)
 	return total;
 }
 
+/* The nibbles 4 * which bits up in each of the 16-bit integers at `p`. */
+static inline vh vh_nibbles(const void *p, int which)
+{
+	typedef uint16_t vu __attribute__((vector_size(4 * LANES)));
+
+	return (vh)((vu)vi_load(p) >> (4 * which) & 15);
+}
+
 /* Lanes that fit 16 bits. */
 static inline void vi_store16(int16_t *p, vi v)
 {
@@ -116,20 +123,22 @@ static inline void vi_store16(int16_t *p, vi v)
 	memcpy(p, &narrow, sizeof(narrow));
 }
 
-/* Pairs of bytes, widened. */
-static inline vh vh_load8(const void *p)
-{
-	vh8 v;
-
-	memcpy(&v, p, sizeof(v));
-	return __builtin_convertvector(v, vh);
-}
-
 #if defined(OG_ISA_AVX512)
 
-static inline vi vh_dot(vh a, vh b)
+static inline vh vh_load8(const void *p)
 {
-	return (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+	return (vh)_mm512_cvtepi8_epi16(_mm256_loadu_si256(p));
+}
+
+/*
+ * In each lane of sum, plus the products of the pairs. It is an operation that the compiler cannot put
+ * off: left to itself it multiplies ahead and runs out of registers.
+ */
+static inline vi vi_add_dot(vi sum, vh a, vh b)
+{
+	sum += (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+	__asm__("" : "+v"(sum));
+	return sum;
 }
 
 static inline vf vf_fma(vf a, vf b, vf c)
@@ -162,9 +171,16 @@ static inline float f16_scale(const void *p)
 
 #elif defined(OG_ISA_AVX2)
 
-static inline vi vh_dot(vh a, vh b)
+static inline vh vh_load8(const void *p)
 {
-	return (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+	return (vh)_mm256_cvtepi8_epi16(_mm_loadu_si128(p));
+}
+
+static inline vi vi_add_dot(vi sum, vh a, vh b)
+{
+	sum += (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+	__asm__("" : "+x"(sum));
+	return sum;
 }
 
 static inline vf vf_fma(vf a, vf b, vf c)
@@ -197,10 +213,21 @@ static inline float f16_scale(const void *p)
 
 #else
 
-/* In each lane, the sum of the products of the pairs. */
-static inline vi vh_dot(vh a, vh b)
+/* Pairs of bytes, widened. */
+static inline vh vh_load8(const void *p)
 {
-	return ((vi)a << 16 >> 16) * ((vi)b << 16 >> 16) + ((vi)a >> 16) * ((vi)b >> 16);
+	int8_t b[2 * LANES];
+	vh v;
+
+	memcpy(b, p, sizeof(b));
+	for (int i = 0; i < 2 * LANES; i++)
+		v[i] = b[i];
+	return v;
+}
+
+static inline vi vi_add_dot(vi sum, vh a, vh b)
+{
+	return sum + ((vi)a << 16 >> 16) * ((vi)b << 16 >> 16) + ((vi)a >> 16) * ((vi)b >> 16);
 }
 
 static inline vf vf_fma(vf a, vf b, vf c)
