@@ -23,8 +23,8 @@ struct og_activations {
 	const float *q_scale;   /* (count, n / 32) */
 	const int32_t *q_total; /* (count, n / 32): sums of a block's integers */
 	uint32_t n;
-	uint32_t
-		stride; /* n, or a little more where the same places of all would share a cache set */
+	/* n, or a little more where the same places of all would share a cache set. */
+	uint32_t stride;
 };
 
 /*

@@ -42,17 +42,15 @@ TILE sums_load(vf sum[PANEL_VECS][COLS_MAX], const struct tile *t, int vecs, int
 {
 	for (int c = 0; c < cols; c++)
 		for (int v = 0; v < vecs; v++)
-			sum[v][c] =
-				t->at == 0
-					? (vf){0}
-					: vf_load(t->out + (size_t)c * t->out_stride + v * LANES);
+			sum[v][c] = t->at == 0 ? (vf){0}
+					       : vf_load(t->out + c * t->out_stride + v * LANES);
 }
 
 TILE sums_store(vf sum[PANEL_VECS][COLS_MAX], const struct tile *t, int vecs, int cols)
 {
 	for (int c = 0; c < cols; c++)
 		for (int v = 0; v < vecs; v++)
-			vf_store(t->out + (size_t)c * t->out_stride + v * LANES, sum[v][c]);
+			vf_store(t->out + c * t->out_stride + v * LANES, sum[v][c]);
 }
 
 static inline void prefetch(const struct tile *t, const uint8_t *w, int bytes)
@@ -200,7 +198,7 @@ TILE any_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
 }
 
 /* One panel with few activations: all of it in one go. */
-TILE few(struct tile *t, uint32_t count, enum og_dtype type)
+TILE few(const struct tile *t, uint32_t count, enum og_dtype type)
 {
 	if (count == 2)
 		any_tile(t, PANEL_VECS, 2, type);
