@@ -84,7 +84,7 @@ const struct og_config_key og_config_keys[] = {
 	{"model", "queue", OG_CONFIG_UINT, MODEL_AT(queue), "64", 1, 65536, NULL,
 		"prompts that may wait; more are refused as busy"},
 	{"model", "threads", OG_CONFIG_UINT, MODEL_AT(threads), "0", 0, 1024, NULL,
-		"CPU threads; 0: one per core"},
+		"CPU threads of this model, which shares none with others; 0: one per core"},
 	{"model", "alias", OG_CONFIG_STRING, MODEL_AT(alias), "", 0, OG_MODEL_NAME_BYTES - 1, NULL,
 		"second name under which the model is asked for"},
 

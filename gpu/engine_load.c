@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static uint32_t count_processors(void)
+static uint32_t count_threads(uint32_t wanted)
 {
 	cpu_set_t set;
 
+	if (wanted > 0)
+		return wanted;
 	if (sched_getaffinity(0, sizeof(set), &set) < 0)
 		return 1;
 	return (uint32_t)OG_MAX(CPU_COUNT(&set), 1);
@@ -63,7 +65,7 @@ int og_engine_start_backend(struct og_engine *e)
 		.model = e->model,
 		.nb_pages = e->kv.nb_pages,
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
-		.nb_threads = e->start.threads ? e->start.threads : count_processors(),
+		.nb_threads = count_threads(e->start.threads),
 		.context = e->context,
 	};
 	size_t vocab = e->model->hp.vocab;
@@ -111,10 +113,13 @@ static int open_tokenizer(struct og_engine *e, const char *path, char *err, size
 int og_engine_open_model(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	/* In both cases in the background: the tokenizer is read beside the weights. */
-	int ret =
-		og_model_open_background(&e->model, opts->path, NULL, &e->progress, err, err_bytes);
+	struct og_load_opts load = {0};
+	int ret;
 
+	if (e->backend_kind == OG_BACKEND_CPU)
+		load.panel_threads = count_threads(opts->threads);
+	/* In both cases in the background: the tokenizer is read beside the weights. */
+	ret = og_model_open_background(&e->model, opts->path, &load, &e->progress, err, err_bytes);
 	if (ret == 0)
 		ret = open_tokenizer(e, opts->path, err, err_bytes);
 	if (ret == 0 && !opts->background) {

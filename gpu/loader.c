@@ -151,10 +151,20 @@ static int chunk_done(struct load *l, const struct chunk *c, uint32_t slot)
 	return ret;
 }
 
-/* Chunks from the first that has not arrived on, one after the other. */
+/* What was reported as ready is in use, and may have been laid out anew: it is not read again. */
+static bool is_used(const struct load *l, const struct chunk *c)
+{
+	return c->stage < l->stages_ready;
+}
+
+/* Chunks from the first that is not in use on, one after the other. */
 static int load_plain(struct load *l)
 {
-	for (uint32_t i = 0; i < l->nb_chunks; i++) {
+	uint32_t first = 0;
+
+	while (first < l->nb_chunks && is_used(l, &l->chunks[first]))
+		first++;
+	for (uint32_t i = first; i < l->nb_chunks; i++) {
 		int ret = is_stopped(l) ? -ECANCELED : read_plain(l, &l->chunks[i], 0, 0);
 
 		if (ret == 0)
@@ -290,10 +300,13 @@ static void register_all(struct load *l)
 static void start_counting(struct load *l)
 {
 	memset(l->missing, 0, (l->plan->nb_stages + 1) * sizeof(*l->missing));
-	for (uint32_t i = 0; i < l->nb_chunks; i++)
-		l->missing[l->chunks[i].stage]++;
 	og_count_add(&l->progress->bytes_done, -og_counter_read(&l->progress->bytes_done));
-	l->stages_ready = 0;
+	for (uint32_t i = 0; i < l->nb_chunks; i++) {
+		if (is_used(l, &l->chunks[i]))
+			og_count_add(&l->progress->bytes_done, l->chunks[i].len_bytes);
+		else
+			l->missing[l->chunks[i].stage]++;
+	}
 }
 
 /*
@@ -342,7 +355,7 @@ static int load_all(struct load *l)
 	io_uring_queue_exit(&l->ring);
 	if (ret != -EAGAIN)
 		return ret;
-	/* From the start: what was delivered is delivered again, to the same places. */
+	/* What was delivered of a stage that is not ready is delivered again, to the same places. */
 	start_counting(l);
 	return load_plain(l);
 }

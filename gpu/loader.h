@@ -63,6 +63,8 @@ struct og_load_opts {
 		uint32_t len_bytes);
 	void *arg;
 	const bool *stop; /* set by any thread: ends the load with -ECANCELED; may be NULL */
+	/* Of a model: so many threads lay its weights out for the CPU's products; 0: as in the file. */
+	uint32_t panel_threads;
 };
 
 struct og_load_source {

@@ -1,5 +1,7 @@
 #include "gpu/model_priv.h"
 
+#include "gpu/panels.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,6 +40,8 @@ static int stages_arrived(void *arg, uint32_t ready)
 	struct og_model *m = arg;
 	int ret = fill_vectors(m, m->stages_ready, ready);
 
+	for (uint32_t stage = m->stages_ready; stage < ready && ret == 0 && m->packer; stage++)
+		ret = og_model_pack(m, stage);
 	if (ret == 0)
 		publish(m, ready, 0);
 	return ret;
@@ -47,9 +51,15 @@ static int load(struct og_model *m, char *err, size_t err_bytes)
 {
 	struct og_load_plan plan = {m->files, m->nb_files, m->pieces, m->nb_pieces,
 		m->hp.nb_layers + 2, stages_arrived, m};
+	int ret = 0;
 
-	int ret = og_load_run(&plan, &m->load_opts, m->progress, err, err_bytes);
-
+	if (m->load_opts.panel_threads > 0 && !m->load_opts.deliver)
+		ret = og_model_packer_create(m);
+	if (ret == 0)
+		ret = og_load_run(&plan, &m->load_opts, m->progress, err, err_bytes);
+	else
+		snprintf(err, err_bytes, "%s: no threads to lay out weights with", m->names[0]);
+	og_model_packer_destroy(m);
 	if (ret < 0 && m->bad_tensor)
 		snprintf(err, err_bytes, "%s: tensor %s holds what is no positive number",
 			m->names[0], m->bad_tensor);
@@ -214,5 +224,10 @@ void og_model_close(struct og_model *m)
 
 void og_weight_row(const struct og_weight *w, uint32_t row, float *out)
 {
-	og_dequantize(w->type, w->data + row * w->row_bytes, w->n_in, out);
+	if (row < w->panel_rows)
+		og_panel_row(w->type, w->n_in,
+			w->data + row / OG_PANEL_ROWS * OG_PANEL_ROWS * w->row_bytes,
+			row % OG_PANEL_ROWS, out);
+	else
+		og_dequantize(w->type, w->data + row * w->row_bytes, w->n_in, out);
 }

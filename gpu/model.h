@@ -26,6 +26,7 @@ struct og_weight {
 	enum og_dtype type;
 	uint32_t n_in;
 	uint32_t n_out;
+	uint32_t panel_rows; /* so many, the first ones, lie in panels (gpu/panels.h) */
 	size_t row_bytes;
 };
 
@@ -43,6 +44,7 @@ struct og_layer {
 
 struct og_model_vector;
 struct og_model_thread;
+struct og_model_packer;
 
 struct og_model {
 	struct og_hparams hp;
@@ -70,6 +72,7 @@ struct og_model {
 	const char *bad_tensor; /* whose values are refused */
 	/* The background load. */
 	struct og_model_thread *thread;
+	struct og_model_packer *packer; /* while weights arrive that it lays out */
 	bool stop;
 	uint32_t stages_ready; /* released by the loading thread */
 	int load_ret;

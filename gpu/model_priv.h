@@ -1,6 +1,7 @@
 /*
  * model_priv.h: the parts of opening a model: files and headers (model_files.c), names and shapes of
- * weights (model_bind.c), the load (model.c).
+ * weights (model_bind.c), the load (model.c), the layout in memory
+ * (model_pack.c).
  */
 #pragma once
 #include "gpu/complain.h"
@@ -30,6 +31,14 @@ struct og_model_thread {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 };
+
+/*
+ * Lay the weights of a stage that has just arrived out in panels, where they lie, with threads of its
+ * own. Returns 0 or -ENOMEM.
+ */
+int og_model_packer_create(struct og_model *m) OG_MUST_CHECK;
+int og_model_pack(struct og_model *m, uint32_t stage) OG_MUST_CHECK;
+void og_model_packer_destroy(struct og_model *m);
 
 /* Open the files, read their headers and shape. Fill hp, tensors and files; arenas are made. */
 int og_model_read_gguf(

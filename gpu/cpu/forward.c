@@ -7,6 +7,7 @@
 #include "gpu/cpu/kernels.h"
 #include "gpu/cpu/pool.h"
 #include "gpu/kv_cache.h"
+#include "gpu/panels.h"
 
 #include <errno.h>
 #include <math.h>
@@ -15,7 +16,11 @@
 enum {
 	PARTS_MAX = 3,          /* matrices multiplied in one loop */
 	ITEM_BYTES = 64 * 1024, /* of weights per item: stays in the second-level cache */
-	ATTENTION_PAGES = 4,    /* per step of attention, whatever the batch */
+	/* So many rows of a batch are worth reading from the second-level cache for several panels. */
+	PANELS_FROM_ROWS = 64,
+	PANELS_TOGETHER = 4,
+	STRIDE_SPARE = 32,   /* values after each activation: see struct og_activations */
+	ATTENTION_PAGES = 4, /* per step of attention, whatever the batch */
 	ATTENTION_BLOCK = ATTENTION_PAGES * OG_KV_PAGE_TOKENS,
 };
 
@@ -42,8 +47,9 @@ struct cpu {
 	float *q, *key, *value;           /* (rows, heads * head_dim) */
 	float *gate, *up;                 /* (rows, ff_width) */
 	struct og_activations act;        /* input of the next products */
-	float *act_x, *act_scale, *act_sum;
+	float *act_x, *act_scale;
 	int16_t *act_q;
+	int32_t *act_total;
 
 	/* The loop in progress. */
 	const struct og_row *rows;
@@ -60,6 +66,22 @@ struct cpu {
 	bool quantize; /* some weight of the next products comes in blocks */
 };
 
+/* Items begin with a panel, so one either lies in panels whole or ends with the rows after them. */
+static void multiply_rows(struct cpu *c, const struct part *p, uint32_t first, uint32_t count)
+{
+	const struct og_weight *w = p->w;
+	const uint8_t *data = w->data + first * w->row_bytes;
+	uint32_t in_panels = first < w->panel_rows ? OG_MIN(w->panel_rows - first, count) : 0;
+
+	if (in_panels > 0)
+		c->k->matmul_panels[w->type](p->out + first, w->n_out, data, w->row_bytes,
+			in_panels, &c->act, 0, c->nb_rows);
+	if (in_panels < count)
+		c->k->matmul[w->type](p->out + first + in_panels, w->n_out,
+			data + in_panels * w->row_bytes, w->row_bytes, count - in_panels, &c->act,
+			0, c->nb_rows);
+}
+
 static void multiply_item(void *arg, uint32_t item)
 {
 	struct cpu *c = arg;
@@ -72,8 +94,7 @@ static void multiply_item(void *arg, uint32_t item)
 	}
 	first = item * p->rows_per_item;
 	count = OG_MIN(p->rows_per_item, p->w->n_out - first);
-	c->k->matmul[p->w->type](p->out + first, p->w->n_out, p->w->data + first * p->w->row_bytes,
-		p->w->row_bytes, count, &c->act, 0, c->nb_rows);
+	multiply_rows(c, p, first, count);
 	if (!p->bias)
 		return;
 	for (uint32_t i = 0; i < c->nb_rows; i++)
@@ -87,6 +108,10 @@ static void add_part(struct cpu *c, const struct og_weight *w, float *out, const
 
 	*p = (struct part){.w = w, .out = out, .bias = bias};
 	p->rows_per_item = (uint32_t)OG_MAX(ITEM_BYTES / w->row_bytes, 1u);
+	if (w->panel_rows > 0)
+		p->rows_per_item = OG_MAX(p->rows_per_item / OG_PANEL_ROWS,
+					   c->nb_rows >= PANELS_FROM_ROWS ? PANELS_TOGETHER : 1u) *
+				   OG_PANEL_ROWS;
 	p->nb_items = (w->n_out + p->rows_per_item - 1) / p->rows_per_item;
 }
 
@@ -106,14 +131,27 @@ static bool wants_integers(const struct og_weight *w)
 	return og_dtype_values(w->type) > 1;
 }
 
-/* Make row `i` of act_x, n values, ready for the products. */
+/* The next products are of `n` values. */
+static void begin_activations(struct cpu *c, uint32_t n, bool quantize)
+{
+	c->act.n = n;
+	c->act.stride = n + STRIDE_SPARE;
+	c->quantize = quantize;
+}
+
+static float *act_row(const struct cpu *c, uint32_t i)
+{
+	return c->act_x + (size_t)i * c->act.stride;
+}
+
+/* Make row `i` of act_x ready for the products. */
 static void quantize_row(struct cpu *c, uint32_t i)
 {
-	size_t n = c->act.n, blocks = n / OG_ACT_BLOCK;
+	size_t blocks = c->act.n / OG_ACT_BLOCK;
 
 	if (c->quantize)
-		c->k->quantize(c->act_x + i * n, c->act_q + i * n, c->act_scale + i * blocks,
-			c->act_sum + i * blocks, (uint32_t)n);
+		c->k->quantize(act_row(c, i), c->act_q + (size_t)i * c->act.stride,
+			c->act_scale + i * blocks, c->act_total + i * blocks, c->act.n);
 }
 
 static void norm_row(void *arg, uint32_t i)
@@ -128,7 +166,7 @@ static void norm_row(void *arg, uint32_t i)
 	if (c->add_delta)
 		for (uint32_t j = 0; j < n; j++)
 			x[j] += delta[j];
-	c->k->rms_norm(c->act_x + (size_t)i * n, x, c->norm, n, c->model->hp.norm_eps);
+	c->k->rms_norm(act_row(c, i), x, c->norm, n, c->model->hp.norm_eps);
 	quantize_row(c, i);
 }
 
@@ -139,8 +177,7 @@ static void norm_rows(
 	c->norm = weights;
 	c->post_norm = post_norm;
 	c->add_delta = add_delta;
-	c->quantize = quantize;
-	c->act.n = c->model->hp.width;
+	begin_activations(c, c->model->hp.width, quantize);
 	og_pool_run(c->pool, norm_row, c, c->nb_rows);
 }
 
@@ -289,9 +326,9 @@ static void attend_item(void *arg, uint32_t item)
 	const struct og_row *row = &c->rows[i];
 
 	for (uint32_t h = kv_head * group; h < (kv_head + 1) * group; h++) {
-		size_t at = ((size_t)i * hp->nb_heads + h) * hp->head_dim;
+		const float *q = c->q + ((size_t)i * hp->nb_heads + h) * hp->head_dim;
 
-		attend(c, c->act_x + at, c->q + at, pages_of(c, row), kv_head,
+		attend(c, act_row(c, i) + (size_t)h * hp->head_dim, q, pages_of(c, row), kv_head,
 			og_window_start(hp, c->layer, row->pos), row->pos + 1);
 	}
 }
@@ -311,7 +348,7 @@ static void gate_row(void *arg, uint32_t i)
 		c->k->geglu(gate, c->up + (size_t)i * n, n);
 	else
 		c->k->swiglu(gate, c->up + (size_t)i * n, n);
-	memcpy(c->act_x + (size_t)i * n, gate, n * sizeof(float));
+	memcpy(act_row(c, i), gate, n * sizeof(float));
 	quantize_row(c, i);
 }
 
@@ -327,9 +364,8 @@ static void attention_block(struct cpu *c, const struct og_layer *l, const struc
 	add_part(c, &l->v, c->value, l->v_bias);
 	multiply_parts(c);
 	og_pool_run(c->pool, store_row, c, c->nb_rows);
+	begin_activations(c, hp->nb_heads * hp->head_dim, wants_integers(&l->o));
 	og_pool_run(c->pool, attend_item, c, c->nb_rows * hp->nb_kv_heads);
-	c->act.n = hp->nb_heads * hp->head_dim;
-	c->quantize = wants_integers(&l->o);
 	og_pool_run(c->pool, quantize_item, c, c->nb_rows);
 	add_part(c, &l->o, c->delta, l->o_bias);
 	multiply_parts(c);
@@ -342,8 +378,7 @@ static void ff_block(struct cpu *c, const struct og_layer *l)
 	add_part(c, &l->gate, c->gate, NULL);
 	add_part(c, &l->up, c->up, NULL);
 	multiply_parts(c);
-	c->act.n = c->model->hp.ff_width;
-	c->quantize = wants_integers(&l->down);
+	begin_activations(c, c->model->hp.ff_width, wants_integers(&l->down));
 	og_pool_run(c->pool, gate_row, c, c->nb_rows);
 	add_part(c, &l->down, c->delta, NULL);
 	multiply_parts(c);
@@ -444,6 +479,7 @@ static void cpu_destroy(struct og_backend *b)
 	og_kv_cache_fini(&c->kv);
 	free(c->scratch);
 	free(c->act_q);
+	free(c->act_total);
 	free(c);
 }
 
@@ -469,13 +505,19 @@ static float *carve(struct carver *at, size_t count)
 	return p;
 }
 
+static size_t act_width(const struct og_hparams *hp)
+{
+	uint32_t q_width = hp->nb_heads * hp->head_dim;
+
+	return OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
+}
+
 /* Lay the arrays out in `block`; returns how many floats they take. */
 static size_t carve_all(struct cpu *c, size_t rows, float *block)
 {
 	const struct og_hparams *hp = &c->model->hp;
 	size_t half = hp->rope_dims / 2, q_width = (size_t)hp->nb_heads * hp->head_dim;
 	size_t kv_width = (size_t)hp->nb_kv_heads * hp->head_dim;
-	size_t act_width = OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
 	struct carver at = {block, 0};
 
 	for (int r = 0; r < 2; r++) {
@@ -490,24 +532,24 @@ static size_t carve_all(struct cpu *c, size_t rows, float *block)
 	c->value = carve(&at, rows * kv_width);
 	c->gate = carve(&at, rows * hp->ff_width);
 	c->up = carve(&at, rows * hp->ff_width);
-	c->act_x = carve(&at, rows * act_width);
-	c->act_scale = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
-	c->act_sum = carve(&at, rows * act_width / OG_ACT_BLOCK + 1);
+	c->act_x = carve(&at, rows * (act_width(hp) + STRIDE_SPARE));
+	c->act_scale = carve(&at, rows * act_width(hp) / OG_ACT_BLOCK + 1);
 	return at.used;
 }
 
 static int make_scratch(struct cpu *c, size_t rows)
 {
 	const struct og_hparams *hp = &c->model->hp;
-	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
-	size_t act_width = OG_MAX(OG_MAX(hp->width, q_width), hp->ff_width);
+	size_t values = rows * (act_width(hp) + STRIDE_SPARE);
 
 	c->scratch = aligned_alloc(64, carve_all(c, rows, NULL) * sizeof(float));
-	c->act_q = aligned_alloc(64, (rows * act_width * sizeof(int16_t) + 63) / 64 * 64);
-	if (!c->scratch || !c->act_q)
+	c->act_q = aligned_alloc(64, (values * sizeof(int16_t) + 63) / 64 * 64);
+	c->act_total = calloc(values / OG_ACT_BLOCK + 1, sizeof(int32_t));
+	if (!c->scratch || !c->act_q || !c->act_total)
 		return -ENOMEM;
 	carve_all(c, rows, c->scratch);
-	c->act = (struct og_activations){c->act_x, c->act_q, c->act_scale, c->act_sum, hp->width};
+	c->act = (struct og_activations){
+		.x = c->act_x, .q = c->act_q, .q_scale = c->act_scale, .q_total = c->act_total};
 	return 0;
 }
 

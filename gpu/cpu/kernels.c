@@ -49,8 +49,8 @@ static inline void prefetch_next(const uint8_t *at, size_t tile_bytes)
 
 /* rows x cols dot products of floating-point weights: cols activations, each of n values at x. */
 TILE float_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes, const float *x,
-	uint32_t n, int rows, int cols, load_fn *load, float (*scalar)(const uint8_t *p),
-	uint32_t value_bytes)
+	size_t x_stride, uint32_t n, int rows, int cols, load_fn *load,
+	float (*scalar)(const uint8_t *p), uint32_t value_bytes)
 {
 	vf sum[2][COLS_MAX][SUMS] = {0};
 	uint32_t i = 0;
@@ -64,7 +64,7 @@ TILE float_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_byte
 
 				for (int c = 0; c < cols; c++)
 					sum[r][c][s] = vf_fma(weight,
-						vf_load(x + (size_t)c * n + i + s * LANES),
+						vf_load(x + c * x_stride + i + s * LANES),
 						sum[r][c][s]);
 			}
 	}
@@ -74,7 +74,7 @@ TILE float_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_byte
 
 			for (uint32_t j = i; j < n; j++)
 				total += scalar(w + r * row_bytes + j * value_bytes) *
-					 x[(size_t)c * n + j];
+					 x[c * x_stride + j];
 			out[(size_t)c * out_stride + r] = total;
 		}
 }
@@ -96,7 +96,7 @@ static inline q_block small_values(enum og_dtype type, const uint8_t *block)
 }
 
 TILE small_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes, const int16_t *x,
-	const float *x_scale, uint32_t n, int rows, int cols, enum og_dtype type,
+	size_t x_stride, const float *x_scale, uint32_t n, int rows, int cols, enum og_dtype type,
 	uint32_t block_bytes)
 {
 	vf sum[2][COLS_MAX][SUMS] = {0};
@@ -114,10 +114,12 @@ TILE small_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_byte
 				q_block values = small_values(type, block);
 
 				for (int c = 0; c < cols; c++) {
-					size_t at = (size_t)c * nb_blocks + b + s;
+					const int16_t *q =
+						x + c * x_stride + (b + s) * OG_ACT_BLOCK;
+					float both = scale * x_scale[(size_t)c * nb_blocks + b + s];
 
-					sum[r][c][s] = vf_fma(q_dot(values, x + at * 32),
-						vf_set(scale * x_scale[at]), sum[r][c][s]);
+					sum[r][c][s] = vf_fma(
+						q_dot(values, q), vf_set(both), sum[r][c][s]);
 				}
 			}
 	}
@@ -198,7 +200,8 @@ TILE k_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 				for (int c = 0; c < cols; c++) {
 					size_t at =
 						(size_t)(first + c) * nb_parts + b * OG_K_PARTS + p;
-					const int16_t *x = a->q + at * OG_ACT_BLOCK;
+					const int16_t *x = a->q + (size_t)(first + c) * a->stride +
+							   (b * OG_K_PARTS + p) * OG_ACT_BLOCK;
 					float x_scale = a->q_scale[at];
 					vf *to = &sum[r][c][p % SUMS];
 
@@ -212,12 +215,14 @@ TILE k_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 				}
 			}
 			for (int c = 0; c < cols && type != OG_Q6_K; c++) {
-				v8 x_sum;
+				size_t at = (size_t)(first + c) * nb_parts + b * OG_K_PARTS;
+				v8i total;
+				v8 scale;
 
-				memcpy(&x_sum,
-					a->q_sum + (size_t)(first + c) * nb_parts + b * OG_K_PARTS,
-					sizeof(x_sum));
-				below[r][c] += k.minimum * x_sum;
+				memcpy(&total, a->q_total + at, sizeof(total));
+				memcpy(&scale, a->q_scale + at, sizeof(scale));
+				below[r][c] +=
+					k.minimum * (__builtin_convertvector(total, v8) * scale);
 			}
 		}
 	for (int c = 0; c < cols; c++)
@@ -258,7 +263,8 @@ TILE k_tile(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 
 #define FLOAT_TILE(rows, cols, load, scalar, value_bytes)                                          \
 	float_tile(out + c * out_stride + r, out_stride, w + r * row_bytes, row_bytes,             \
-		a->x + (size_t)(first + c) * a->n, a->n, rows, cols, load, scalar, value_bytes)
+		a->x + (size_t)(first + c) * a->stride, a->stride, a->n, rows, cols, load, scalar, \
+		value_bytes)
 
 #define FLOAT_MATMUL(name, load, scalar, value_bytes)                                              \
 	static void name(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,        \
@@ -273,7 +279,7 @@ FLOAT_MATMUL(matmul_bf16, vf_load_bf16, scalar_bf16, 2)
 
 #define SMALL_TILE(rows, cols, type, block_bytes)                                                  \
 	small_tile(out + c * out_stride + r, out_stride, w + r * row_bytes, row_bytes,             \
-		a->q + (size_t)(first + c) * a->n,                                                 \
+		a->q + (size_t)(first + c) * a->stride, a->stride,                                 \
 		a->q_scale + (size_t)(first + c) * (a->n / OG_ACT_BLOCK), a->n, rows, cols, type,  \
 		block_bytes)
 
@@ -294,24 +300,34 @@ BLOCK_MATMUL(matmul_q4_k, K_TILE, OG_Q4_K, OG_Q4_K_BYTES)
 BLOCK_MATMUL(matmul_q5_k, K_TILE, OG_Q5_K, OG_Q5_K_BYTES)
 BLOCK_MATMUL(matmul_q6_k, K_TILE, OG_Q6_K, OG_Q6_K_BYTES)
 
-static void quantize(const float *x, int16_t *q, float *scale, float *sum, uint32_t n)
+static void quantize(const float *x, int16_t *q, float *scale, int32_t *total, uint32_t n)
 {
-	for (uint32_t b = 0; b < n; b += OG_ACT_BLOCK) {
-		float max = 0, inverse;
-		int32_t total = 0;
+	const vf zero = {0}, half = vf_set(0.5f);
 
-		for (uint32_t i = b; i < b + OG_ACT_BLOCK; i++)
-			max = OG_MAX(max, fabsf(x[i]));
+	for (uint32_t b = 0; b < n; b += OG_ACT_BLOCK) {
+		vf top = zero;
+		vi sum = {0};
+		float max, inverse;
+
+		for (uint32_t i = b; i < b + OG_ACT_BLOCK; i += LANES) {
+			vf v = vf_load(x + i);
+
+			top = vf_max(vf_max(v, -v), top);
+		}
+		max = vf_top(top);
 		/* Outside lie zero, what rounds to it, and infinity: that poisons its block. */
 		inverse = max > 1e-30f && max < 3e38f ? 32767.0f / max : 0.0f;
-		for (uint32_t i = b; i < b + OG_ACT_BLOCK; i++) {
-			float v = x[i] * inverse;
+		for (uint32_t i = b; i < b + OG_ACT_BLOCK; i += LANES) {
+			vf v = vf_load(x + i) * inverse;
+			vi sign = v < zero, is_number = v == v, rounded;
 
-			q[i] = v == v ? (int16_t)(v + (v < 0 ? -0.5f : 0.5f)) : 0;
-			total += q[i];
+			v += (vf)((vi)half | (sign & INT32_MIN));
+			rounded = __builtin_convertvector((vf)((vi)v & is_number), vi);
+			vi_store16(q + i, rounded);
+			sum += rounded;
 		}
 		scale[b / OG_ACT_BLOCK] = max / 32767.0f;
-		sum[b / OG_ACT_BLOCK] = max / 32767.0f * (float)total;
+		total[b / OG_ACT_BLOCK] = vi_sum(sum);
 	}
 }
 
@@ -455,14 +471,14 @@ static void geglu(float *gate, const float *up, uint32_t n)
 	gated(gate, up, n, gelu_tanh);
 }
 
-#define TABLE_OF(isa) OG_TABLE_NAME(isa)
-#define OG_TABLE_NAME(isa) og_cpu_kernels_##isa
 #define TEXT_OF(isa) OG_TEXT(isa)
 #define OG_TEXT(isa) #isa
 
-extern const struct og_cpu_kernels TABLE_OF(OG_ISA);
-const struct og_cpu_kernels TABLE_OF(OG_ISA) = {
+extern og_matmul_fn *const OG_OF_ISA(og_cpu_panels_)[OG_DTYPES];
+extern const struct og_cpu_kernels OG_OF_ISA(og_cpu_kernels_);
+const struct og_cpu_kernels OG_OF_ISA(og_cpu_kernels_) = {
 	.isa = TEXT_OF(OG_ISA),
+	.matmul_panels = OG_OF_ISA(og_cpu_panels_),
 	.matmul =
 		{
 			[OG_F32] = matmul_f32,

@@ -18,25 +18,28 @@ enum { OG_ACT_BLOCK = OG_Q8_0_VALUES };
  * dot product of a block is exact: 4 * 128 * 32767 per lane fits the 24 bits of a float.
  */
 struct og_activations {
-	const float *x;       /* (count, n) */
-	const int16_t *q;     /* (count, n) */
-	const float *q_scale; /* (count, n / 32) */
-	const float *q_sum; /* (count, n / 32): of the block's values, as the integers have them */
+	const float *x;         /* (count, stride) */
+	const int16_t *q;       /* (count, stride) */
+	const float *q_scale;   /* (count, n / 32) */
+	const int32_t *q_total; /* (count, n / 32): sums of a block's integers */
 	uint32_t n;
+	/* n, or a little more where the same places of all would share a cache set. */
+	uint32_t stride;
 };
 
 /*
  * out[i * out_stride + r] = dot(row r of w, activation first + i), for nb_rows rows and count
- * activations.
+ * activations. Where rows lie in panels, nb_rows is a number of whole ones.
  */
 typedef void og_matmul_fn(float *out, size_t out_stride, const uint8_t *w, size_t row_bytes,
 	uint32_t nb_rows, const struct og_activations *a, uint32_t first, uint32_t count);
 
 struct og_cpu_kernels {
 	const char *isa;
-	og_matmul_fn *matmul[OG_DTYPES];
+	og_matmul_fn *matmul[OG_DTYPES];    /* rows as the file has them */
+	og_matmul_fn *const *matmul_panels; /* of the types that have any */
 	/* n a multiple of 32 */
-	void (*quantize)(const float *x, int16_t *q, float *scale, float *sum, uint32_t n);
+	void (*quantize)(const float *x, int16_t *q, float *scale, int32_t *total, uint32_t n);
 	void (*rms_norm)(float *out, const float *x, const float *w, uint32_t n, float eps);
 	/* out[t] = scale * dot(q, k[t]) for `count` keys of fp16, one after the other */
 	void (*scores)(float *out, const float *q, const uint16_t *k, uint32_t count, uint32_t n,

@@ -20,6 +20,11 @@ enum { LANES = 4 };
 #define OG_ISA generic
 #endif
 
+/* prefix ## the name of the instruction set */
+#define OG_OF_ISA(prefix) OG_JOIN(prefix, OG_ISA)
+#define OG_JOIN(prefix, isa) OG_JOIN_NAMES(prefix, isa)
+#define OG_JOIN_NAMES(prefix, isa) prefix##isa
+
 #if defined(OG_ISA_AVX512) || defined(OG_ISA_AVX2)
 #include <immintrin.h>
 #endif
@@ -28,6 +33,9 @@ typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef uint8_t vb __attribute__((vector_size(32))); /* small integers of a block, to be widened */
 typedef float v8 __attribute__((vector_size(32)));   /* one for each part of a K block */
+typedef int32_t v8i __attribute__((vector_size(32)));
+typedef int16_t vh __attribute__((vector_size(4 * LANES)));     /* a pair in each lane */
+typedef int16_t v_half __attribute__((vector_size(2 * LANES))); /* one in each lane, narrow */
 
 static inline vf vf_load(const float *p)
 {
@@ -65,7 +73,73 @@ static inline vf vf_max(vf a, vf b)
 	return (vf)(((vi)a & take_a) | ((vi)b & ~take_a));
 }
 
+/* The largest lane of what is not NaN. */
+static inline float vf_top(vf v)
+{
+	float lanes[LANES];
+
+	vf_store(lanes, v);
+	for (int width = LANES / 2; width > 0; width /= 2)
+		for (int i = 0; i < width; i++)
+			lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+	return lanes[0];
+}
+
+static inline vi vi_load(const void *p)
+{
+	vi v;
+
+	memcpy(&v, p, sizeof(v));
+	return v;
+}
+
+static inline vi vi_set(int32_t x)
+{
+	return (vi){0} + x;
+}
+
+static inline int32_t vi_sum(vi v)
+{
+	int32_t total = 0;
+
+	for (int i = 0; i < LANES; i++)
+		total += v[i];
+	return total;
+}
+
+/* The nibbles 4 * which bits up in each of the 16-bit integers at `p`. */
+static inline vh vh_nibbles(const void *p, int which)
+{
+	typedef uint16_t vu __attribute__((vector_size(4 * LANES)));
+
+	return (vh)((vu)vi_load(p) >> (4 * which) & 15);
+}
+
+/* Lanes that fit 16 bits. */
+static inline void vi_store16(int16_t *p, vi v)
+{
+	v_half narrow = __builtin_convertvector(v, v_half);
+
+	memcpy(p, &narrow, sizeof(narrow));
+}
+
 #if defined(OG_ISA_AVX512)
+
+static inline vh vh_load8(const void *p)
+{
+	return (vh)_mm512_cvtepi8_epi16(_mm256_loadu_si256(p));
+}
+
+/*
+ * In each lane of sum, plus the products of the pairs. It is an operation that the compiler cannot put
+ * off: left to itself it multiplies ahead and runs out of registers.
+ */
+static inline vi vi_add_dot(vi sum, vh a, vh b)
+{
+	sum += (vi)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+	__asm__("" : "+v"(sum));
+	return sum;
+}
 
 static inline vf vf_fma(vf a, vf b, vf c)
 {
@@ -97,6 +171,18 @@ static inline float f16_scale(const void *p)
 
 #elif defined(OG_ISA_AVX2)
 
+static inline vh vh_load8(const void *p)
+{
+	return (vh)_mm256_cvtepi8_epi16(_mm_loadu_si128(p));
+}
+
+static inline vi vi_add_dot(vi sum, vh a, vh b)
+{
+	sum += (vi)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+	__asm__("" : "+x"(sum));
+	return sum;
+}
+
 static inline vf vf_fma(vf a, vf b, vf c)
 {
 	return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -126,6 +212,23 @@ static inline float f16_scale(const void *p)
 }
 
 #else
+
+/* Pairs of bytes, widened. */
+static inline vh vh_load8(const void *p)
+{
+	int8_t b[2 * LANES];
+	vh v;
+
+	memcpy(b, p, sizeof(b));
+	for (int i = 0; i < 2 * LANES; i++)
+		v[i] = b[i];
+	return v;
+}
+
+static inline vi vi_add_dot(vi sum, vh a, vh b)
+{
+	return sum + ((vi)a << 16 >> 16) * ((vi)b << 16 >> 16) + ((vi)a >> 16) * ((vi)b >> 16);
+}
 
 static inline vf vf_fma(vf a, vf b, vf c)
 {

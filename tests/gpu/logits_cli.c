@@ -155,6 +155,7 @@ int main(int argc, char **argv)
 {
 	struct og_backend_opts opts = {NULL, PAGES, TOKENS_MAX, 1, TOKENS_MAX};
 	const char *isa = argc > 2 ? argv[2] : NULL;
+	struct og_load_opts load = {.panel_threads = !isa || strcmp(isa, "ref") != 0};
 	struct cli c = {0};
 	char err[512];
 
@@ -162,7 +163,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: logits_cli MODEL [ref | generic | avx2 | avx512]\n");
 		return 2;
 	}
-	if (og_model_open(&c.model, argv[1], NULL, NULL, err, sizeof(err)) < 0) {
+	if (og_model_open(&c.model, argv[1], &load, NULL, err, sizeof(err)) < 0) {
 		fprintf(stderr, "logits_cli: %s\n", err);
 		return 1;
 	}

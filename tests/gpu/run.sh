@@ -41,14 +41,14 @@ build_kernels() {
 # A library's name, static where that is installed.
 lib() { if [ -n "$(find /usr/lib /usr/local/lib -name "lib$1.a" -print -quit 2>/dev/null)" ]; then echo "-l:lib$1.a"; else echo "-l$1"; fi; }
 
-# Every source of base/ and gpu/. One that lacks a library's header is left out; if it was needed, the
+# Every source of base/ and gpu/ but the CPU's back end. One that lacks a library's header is left out; if it was needed, the
 # link fails and says for what.
 build() {
   local to=$1 flags f
   flags="-std=gnu17 -O2 -g -D_GNU_SOURCE -w -I. -isystem $cuda/include -DOG_MODULE_DIR=\"/usr/lib/og-node\""
   rm -rf "$to/o" && mkdir -p "$to/o" || return 1
   build_kernels "$to" & local kernels=$!
-  for f in base/*.c gpu/*.c gpu/ref/*.c gpu/cuda/*.c; do echo "$f"; done |
+  for f in base/*.c gpu/*.c gpu/cpu/pool.c gpu/ref/*.c gpu/cuda/*.c; do echo "$f"; done |
     xargs -P "$(nproc)" -I{} sh -c 'cc -c '"$(printf '%q ' $flags)"' -o "$2/o/$(echo "$1" | tr / _).o" "$1" 2>>"$2/cc.log" || echo "left out: $1"' sh {} "$to"
   wait "$kernels" || return 1
   cc -c -o "$to/o/kernels_image.o" "$to/kernels_image.c" || return 1

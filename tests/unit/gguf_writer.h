@@ -468,16 +468,14 @@ static inline void og_gw_weights(struct og_gw *w, const struct og_gw_plan *p, st
 	}
 }
 
-/* The whole file. The caller frees it with og_gw_fini(). */
-static inline struct og_gw og_gw_model_file(const struct og_gw_model *m)
+/* All before the weights, which lie in the order of the plan, each at a multiple of 32. */
+static inline struct og_gw og_gw_model_head(
+	const struct og_gw_model *m, const struct og_gw_plan *plan, uint32_t nb_tensors)
 {
-	struct og_gw_plan *plan = calloc(4 + 12 * (size_t)m->layers, sizeof(*plan));
-	uint32_t nb_tensors = og_gw_plan_model(plan, m);
 	uint64_t offset = 0;
 	struct og_gw w = {0};
-	struct og_rand r;
+	char name[96];
 
-	og_rand_seeded(&r, m->seed);
 	og_gw_head(&w, nb_tensors, 17);
 	og_gw_kv_text(&w, "general.architecture", m->arch);
 	og_gw_key(&w, m, "block_count", m->layers);
@@ -488,12 +486,8 @@ static inline struct og_gw og_gw_model_file(const struct og_gw_model *m)
 	og_gw_key(&w, m, "attention.head_count_kv", m->kv_heads);
 	og_gw_key(&w, m, "attention.key_length", m->head_dim);
 	og_gw_key(&w, m, "attention.value_length", m->head_dim);
-	{
-		char name[96];
-
-		snprintf(name, sizeof(name), "%s.attention.layer_norm_rms_epsilon", m->arch);
-		og_gw_kv_f32(&w, name, 1e-5f);
-	}
+	snprintf(name, sizeof(name), "%s.attention.layer_norm_rms_epsilon", m->arch);
+	og_gw_kv_f32(&w, name, 1e-5f);
 	og_gw_kv_text(&w, "tokenizer.ggml.model", "gpt2");
 	og_gw_kv_text(&w, "tokenizer.ggml.pre", m->pre);
 	og_gw_vocabulary(&w, m->vocab); /* three keys */
@@ -504,6 +498,27 @@ static inline struct og_gw og_gw_model_file(const struct og_gw_model *m)
 			og_gw_type_id(plan[i].type), offset);
 		offset = (offset + og_gw_plan_bytes(&plan[i]) + 31) / 32 * 32;
 	}
+	return w;
+}
+
+/* The caller frees it. */
+static inline struct og_gw_plan *og_gw_model_plan(const struct og_gw_model *m, uint32_t *nb_tensors)
+{
+	struct og_gw_plan *plan = calloc(4 + 12 * (size_t)m->layers, sizeof(*plan));
+
+	*nb_tensors = og_gw_plan_model(plan, m);
+	return plan;
+}
+
+/* The whole file. The caller frees it with og_gw_fini(). */
+static inline struct og_gw og_gw_model_file(const struct og_gw_model *m)
+{
+	uint32_t nb_tensors;
+	struct og_gw_plan *plan = og_gw_model_plan(m, &nb_tensors);
+	struct og_gw w = og_gw_model_head(m, plan, nb_tensors);
+	struct og_rand r;
+
+	og_rand_seeded(&r, m->seed);
 	for (uint32_t i = 0; i < nb_tensors; i++) {
 		og_gw_pad(&w, 32);
 		og_gw_weights(&w, &plan[i], &r);

@@ -15,13 +15,14 @@ static uint32_t tokens[TOKENS];
 
 static struct og_model *load(const struct og_gw_model *opts)
 {
+	struct og_load_opts panels = {.panel_threads = 2};
 	struct og_gw w = og_gw_model_file(opts);
 	struct og_model *m;
 	char path[64];
 	struct og_rand r;
 
 	og_gw_save(&w, path);
-	cr_assert_eq(og_model_open(&m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(og_model_open(&m, path, &panels, NULL, err, sizeof(err)), 0, "%s", err);
 	unlink(path);
 	og_gw_fini(&w);
 	og_rand_seeded(&r, 9);
