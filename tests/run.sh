@@ -134,7 +134,8 @@ section "the same under AddressSanitizer and UBSan"
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
 must "sanitizer build" build build-asan -Db_sanitize=address,undefined
-OG_SEEDS=2 OG_HOUR_SEEDS=1 OG_SIM_NODES=60 meson_tests build-asan
+# Not the suites of og-bench: what they drive is in the other tests, and they run one at a time.
+OG_SEEDS=2 OG_HOUR_SEEDS=1 OG_SIM_NODES=60 meson_tests build-asan --no-suite bench
 unset ASAN_OPTIONS UBSAN_OPTIONS
 
 section "rings and shared tables under ThreadSanitizer"
