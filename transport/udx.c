@@ -269,6 +269,8 @@ static void free_stream(struct og_udx *u, struct og_udx_stream *s)
 {
 	uint32_t slot = og_udx_slot_of(u, s);
 
+	if (s->tx.una != s->tx.nxt)
+		u->nb_busy--;
 	release_all(u, s);
 	og_udx_timers_cancel(&u->timers, slot);
 	og_udx_table_remove(&u->table, s->id);

@@ -60,6 +60,7 @@ static void apply_cumulative(
 	struct og_udx *u, struct og_udx_stream *s, uint32_t ack, struct news *news)
 {
 	struct og_udx_sender *tx = &s->tx;
+	bool was_busy = tx->una != tx->nxt;
 
 	for (; tx->una != tx->nxt; tx->una++) {
 		if (tx->nb_sacked > 0 && og_udx_bit(&tx->acked, tx->una)) {
@@ -71,6 +72,8 @@ static void apply_cumulative(
 			break;
 		}
 	}
+	if (was_busy && tx->una == tx->nxt)
+		u->nb_busy--;
 }
 
 static void apply_block(
@@ -95,6 +98,17 @@ static void apply_block(
 	}
 }
 
+static bool is_near(struct og_udx *u, const struct og_udx_stream *s, uint64_t rtt_ns)
+{
+	uint32_t ip = og_addr_u32(&s->remote);
+	struct og_udx_near_host *h =
+		&u->near_hosts[(ip * 2654435761u >> 16) % OG_UDX_NEAR_HOSTS]; /* Knuth */
+
+	if (rtt_ns > 0 && rtt_ns < OG_UDX_NEAR_RTT_NS)
+		*h = (struct og_udx_near_host){ip, u->now_ns};
+	return h->ip == ip && h->seen_ns > 0 && u->now_ns - h->seen_ns < OG_UDX_NEAR_LIFE_NS;
+}
+
 static void tell_congestion_control(struct og_udx *u, struct og_udx_stream *s,
 	const struct news *news, uint32_t in_flight_before)
 {
@@ -108,6 +122,7 @@ static void tell_congestion_control(struct og_udx *u, struct og_udx_stream *s,
 		.nb_lost = (uint32_t)(tx->losses - tx->losses_told),
 		.in_flight = in_flight_before,
 		.in_flight_after = tx->in_flight,
+		.nb_busy = u->nb_busy,
 		.packet_bytes = tx->packet_bytes / 16,
 		/* After a time-out the window has to grow again while the rest is repaired. */
 		.in_recovery = tx->recovery == OG_UDX_RECOVERY,
@@ -117,6 +132,7 @@ static void tell_congestion_control(struct og_udx *u, struct og_udx_stream *s,
 
 	if (news->nb_acked == 0)
 		return;
+	ack.near = is_near(u, s, ack.rtt_ns);
 	og_udx_rate_sample(&tx->rate, tx->min_rtt_ns, &ack.rate);
 	tx->losses_told = tx->losses;
 	tx->cc.ops->on_ack(&tx->cc, &ack);

@@ -12,20 +12,22 @@ enum {
 	EXTRA_ROUNDS = 5,
 	QUANTUM_MIN = 2, /* packets that leave at once */
 	QUANTUM_MAX = 64,
-	NEAR_CWND = 16,
+	NEAR_ALL = 1024, /* packets of all near streams, shared by those that are busy */
+	NEAR_MIN = 16,
+	NEAR_MAX = 512,
 	EXTRA_MS_MAX = 100, /* the most that lumps of acknowledgements may add, in time */
 };
 
 #define MIN_RTT_LIFE_NS (10 * OG_NS_PER_S)
 #define PROBE_RTT_NS (200 * OG_NS_PER_MS)
 #define QUANTUM_NS OG_NS_PER_MS
-#define NEAR_RTT_NS OG_NS_PER_MS
 
 static const double high_gain = 2.88539; /* 2/ln 2: doubles what is delivered each round */
 static const double cruise_cwnd_gain = 2;
 static const double probe_rtt_gain = 0.5;
 static const double full_growth = 1.25;
-static const double near_pacing_gain = 2;
+static const uint64_t near_bytes_per_s = 12500000000; /* 100 Gbit/s: not paced */
+static const double near_beta = 0.7;
 static const double pacing_margin = 0.99;
 static const double cycle_gains[CYCLE] = {1.25, 0.75, 1, 1, 1, 1, 1, 1};
 
@@ -41,20 +43,10 @@ static void set_cwnd(struct og_udx_cc *cc, double packets)
 
 /* ---- the model of the path ---- */
 
-/*
- * On this machine or next to it a path holds next to nothing, and delays come from schedulers and
- * bursts: there the round trip counts as a millisecond, as it does to the reference, acknowledgements
- * set the pace, and every stream may have a burst under way, so that their turns make them equal.
- */
-static bool is_near(const struct og_udx_bbr *b)
-{
-	return b->min_rtt_ns > 0 && b->min_rtt_ns < NEAR_RTT_NS;
-}
-
 /* What the path holds, times `gain`. */
 static double in_path(const struct og_udx_bbr *b, double gain)
 {
-	double rtt_s = (double)OG_MAX(b->min_rtt_ns, NEAR_RTT_NS) / 1e9;
+	double rtt_s = (double)OG_MAX(b->min_rtt_ns, OG_NS_PER_MS) / 1e9;
 
 	if (b->min_rtt_ns == 0)
 		return OG_UDX_CWND_INITIAL;
@@ -69,9 +61,7 @@ static double quantum(const struct og_udx_bbr *b)
 
 static double in_flight_at(const struct og_udx_bbr *b, double gain)
 {
-	double packets = in_path(b, gain) + 3 * quantum(b);
-
-	return is_near(b) ? fmax(packets, NEAR_CWND) : packets;
+	return in_path(b, gain) + 3 * quantum(b);
 }
 
 static void next_round(struct og_udx_bbr *b, const struct og_udx_cc_ack *ack)
@@ -146,7 +136,7 @@ static void enter_probe_bw(struct og_udx_bbr *b, uint64_t now_ns)
 
 static bool phase_over(const struct og_udx_bbr *b, const struct og_udx_cc_ack *ack)
 {
-	bool lasted = ack->now_ns - b->cycle_at_ns > OG_MAX(b->min_rtt_ns, NEAR_RTT_NS);
+	bool lasted = ack->now_ns - b->cycle_at_ns > OG_MAX(b->min_rtt_ns, OG_NS_PER_MS);
 
 	if (b->pacing_gain > 1)
 		return lasted &&
@@ -244,13 +234,16 @@ static void set_pacing(
 	double packets_per_s = b->bw_max;
 	double rate;
 
+	if (b->near) {
+		cc->pacing_bytes_per_s = near_bytes_per_s;
+		return;
+	}
 	if (packets_per_s <= 0) {
 		if (ack->srtt_ns == 0)
 			return;
 		packets_per_s = OG_UDX_CWND_INITIAL * 1e9 / (double)ack->srtt_ns;
 	}
-	rate = is_near(b) ? fmax(b->pacing_gain, near_pacing_gain) : b->pacing_gain;
-	rate *= packets_per_s * ack->packet_bytes * pacing_margin;
+	rate = b->pacing_gain * packets_per_s * ack->packet_bytes * pacing_margin;
 	rate = fmax(rate, ack->packet_bytes);
 	if (b->full || rate > (double)cc->pacing_bytes_per_s)
 		cc->pacing_bytes_per_s = (uint64_t)rate;
@@ -281,10 +274,36 @@ static bool recover(struct og_udx_cc *cc, struct og_udx_bbr *b, const struct og_
 	return b->conserving;
 }
 
+/*
+ * On this machine or next to it a path holds next to nothing, and delays come from schedulers and
+ * bursts, so the model says little. There acknowledgements set the pace, and the streams have equal
+ * windows, which makes their rates equal; less after a loss, and by one packet a round more again.
+ */
+static void set_near_window(
+	struct og_udx_cc *cc, struct og_udx_bbr *b, const struct og_udx_cc_ack *ack)
+{
+	double share = fmax((double)NEAR_ALL / OG_MAX(ack->nb_busy, 1u), NEAR_MIN);
+
+	b->near_cwnd = fmin(b->near_cwnd + (double)ack->nb_acked / OG_MAX(cc->cwnd, 1u), NEAR_MAX);
+	set_cwnd(cc, fmin((double)cc->cwnd + ack->nb_acked, fmin(share, b->near_cwnd)));
+}
+
+static void narrow_near_window(struct og_udx_cc *cc, struct og_udx_bbr *b)
+{
+	b->near_cwnd = fmax(near_beta * fmin(b->near_cwnd, cc->cwnd), CWND_FLOOR);
+}
+
 static void set_window(struct og_udx_cc *cc, struct og_udx_bbr *b, const struct og_udx_cc_ack *ack)
 {
 	double target = in_flight_at(b, b->cwnd_gain) + lumps(b);
 
+	if (b->near) {
+		if (recover(cc, b, ack))
+			set_cwnd(cc, fmin(cc->cwnd, b->near_cwnd));
+		else
+			set_near_window(cc, b, ack);
+		return;
+	}
 	if (!recover(cc, b, ack)) {
 		if (b->full)
 			set_cwnd(cc, fmin((double)cc->cwnd + ack->nb_acked, target));
@@ -303,6 +322,7 @@ static void bbr_init(struct og_udx_cc *cc)
 	memset(b, 0, sizeof(*b));
 	b->mode = STARTUP;
 	b->pacing_gain = b->cwnd_gain = high_gain;
+	b->near_cwnd = NEAR_MAX;
 	cc->pacing_bytes_per_s = 0;
 	set_cwnd(cc, OG_UDX_CWND_INITIAL);
 }
@@ -312,6 +332,7 @@ static void bbr_on_ack(struct og_udx_cc *cc, const struct og_udx_cc_ack *ack)
 	struct og_udx_bbr *b = self(cc);
 	bool round = (int32_t)(ack->rate.prior_delivered - b->round_end) >= 0;
 
+	b->near = ack->near;
 	if (round)
 		next_round(b, ack);
 	learn_bw(b, ack);
@@ -330,6 +351,7 @@ static void bbr_on_loss(struct og_udx_cc *cc, uint64_t now_ns)
 	struct og_udx_bbr *b = self(cc);
 
 	(void)now_ns;
+	narrow_near_window(cc, b);
 	b->cwnd_before = b->mode == PROBE_RTT ? OG_MAX(b->cwnd_before, cc->cwnd) : cc->cwnd;
 }
 
@@ -338,6 +360,7 @@ static void bbr_on_timeout(struct og_udx_cc *cc, uint64_t now_ns, uint32_t in_fl
 	struct og_udx_bbr *b = self(cc);
 
 	(void)now_ns;
+	narrow_near_window(cc, b);
 	/* Further time-outs of the same outage must not forget what was before. */
 	if (!b->recovering)
 		b->cwnd_before = OG_MAX(b->cwnd_before, cc->cwnd);

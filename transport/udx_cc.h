@@ -31,9 +31,11 @@ struct og_udx_cc_ack {
 	uint32_t nb_lost;   /* taken for lost since the acknowledgement before */
 	uint32_t in_flight; /* before this acknowledgement */
 	uint32_t in_flight_after;
+	uint32_t nb_busy;      /* streams of all paths that wait for acknowledgements */
 	uint32_t packet_bytes; /* of UDP payload, a mean of what is sent */
 	bool in_recovery;      /* losses of this window are being repaired */
 	bool after_timeout;    /* the same after a time-out */
+	bool near;             /* the host is next to us: a round trip below a millisecond */
 	bool after_idle;       /* what it acknowledges was sent when nothing was in flight */
 	struct og_udx_rate_sample rate;
 };
@@ -54,6 +56,8 @@ struct og_udx_bbr {
 	uint8_t cycle_idx;
 	uint8_t full_rounds; /* without growth */
 	bool full;           /* the path is filled */
+	bool near;
+	double near_cwnd; /* at most, when the host is next to us */
 	bool recovering;
 	bool conserving;
 	bool probe_rtt_round_done;

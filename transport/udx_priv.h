@@ -164,6 +164,19 @@ struct og_udx_stream {
 	struct og_udx_receiver rx;
 };
 
+/*
+ * Hosts that answered within a millisecond lately. Streams that begin together in a full queue never see
+ * that for themselves.
+ */
+enum { OG_UDX_NEAR_HOSTS = 256 };
+#define OG_UDX_NEAR_RTT_NS OG_NS_PER_MS
+#define OG_UDX_NEAR_LIFE_NS (600 * OG_NS_PER_S)
+
+struct og_udx_near_host {
+	uint32_t ip;
+	uint64_t seen_ns;
+};
+
 struct og_udx {
 	struct og_udx_stream *streams;
 	int32_t *tx_ring; /* nb_streams rows of OG_UDX_RING buffers */
@@ -173,6 +186,7 @@ struct og_udx {
 	uint32_t nb_streams;
 	uint32_t window_packets; /* to announce at most */
 	uint32_t window_bytes;
+	uint32_t nb_busy; /* streams that wait for acknowledgements */
 	uint64_t now_ns;
 	struct og_udx_line ready;
 	struct og_udx_line acks;
@@ -185,6 +199,7 @@ struct og_udx {
 	const struct og_udx_ops *ops;
 	const struct og_udx_cc_ops *cc;
 	void *ctx;
+	struct og_udx_near_host near_hosts[OG_UDX_NEAR_HOSTS]; /* by a hash; the latest stays */
 	struct og_udx_counters count;
 };
 

@@ -145,8 +145,10 @@ static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_
 		tx->nxt++;
 		tx->tx_bytes += p->len_bytes;
 		og_count_add(&u->count.tx_bytes, p->len_bytes);
-		if (was_idle)
+		if (was_idle) {
+			u->nb_busy++;
 			tx->rto_at_ns = u->now_ns + tx->rto_ns;
+		}
 		og_udx_arm_tail_probe(u, s);
 		return;
 	}

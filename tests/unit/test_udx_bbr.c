@@ -257,6 +257,43 @@ Test(udx_bbr, streams_share_a_path, .timeout = 120)
 	}
 }
 
+/* Those that come into a full queue never see for themselves how short the path is. */
+static void near_streams(uint64_t queue_ns, double least_use, double least_share)
+{
+	struct path *p = path_new(7, STREAMS_MAX, MS / 10, NULL);
+	uint64_t before[STREAMS_MAX], sum = 0;
+
+	p->link.rate_bytes_per_s = 100000000;
+	p->link.queue_ns = queue_ns;
+	p->link.jitter_ns = MS / 20;
+	for (uint32_t i = 1; i < STREAMS_MAX; i++)
+		p->a.begin_ns[i] += 100 * MS;
+	run(p, 4 * SEC);
+	memcpy(before, p->b.received, sizeof(before));
+	run(p, SEC);
+	for (uint32_t i = 0; i < STREAMS_MAX; i++)
+		sum += p->b.received[i] - before[i];
+	cr_log_info("use %.3f\n", (double)sum / 1e8);
+	cr_expect_gt((double)sum / 1e8, least_use);
+	for (uint32_t i = 0; i < STREAMS_MAX; i++) {
+		double share = (double)(p->b.received[i] - before[i]) * STREAMS_MAX / (double)sum;
+
+		cr_log_info("%u: %.3f of its share\n", i, share);
+		cr_expect_gt(share, least_share);
+	}
+	path_free(p);
+}
+
+Test(udx_bbr, streams_to_a_near_host_are_equal, .timeout = 120)
+{
+	near_streams(50 * MS, 0.9, 0.95);
+}
+
+Test(udx_bbr, a_near_path_without_buffers_is_not_flooded, .timeout = 120)
+{
+	near_streams(MS / 5, 0.9, 0.1); /* and nobody is shut out */
+}
+
 Test(udx_bbr, follows_a_path_whose_rate_changes, .timeout = 120)
 {
 	struct path *p = path_new(5, 1, 40 * MS, NULL);
