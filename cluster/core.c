@@ -483,9 +483,6 @@ static void link_message(struct cluster_core *c, const struct og_msg *m, uint64_
 	case OG_LINK_DIAL_ABANDON:
 		og_swarm_dial_abandon(c->swarm, m->key, now_ns);
 		break;
-	case OG_LINK_HEARD:
-		og_dht_rpc_heard(og_dht_rpc(c->dht), &addr, m->key, now_ns);
-		break;
 	default:
 		og_far_note(c->far, m);
 		break;

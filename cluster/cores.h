@@ -44,7 +44,6 @@ enum og_link_message {
 	OG_LINK_DOWN,         /* key */
 	OG_LINK_DIAL_FAILED,  /* arg: tag */
 	OG_LINK_DIAL_ABANDON, /* key */
-	OG_LINK_HEARD, /* key: id, arg: og_addr_key: a DHT request answered there; may be lost */
 };
 
 /* struct og_dht_conn as a value. Holds keys. */

@@ -24,21 +24,17 @@ uint16_t og_steer_program(struct sock_filter out[OG_STEER_PROGRAM_MAX], uint16_t
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OG_UDX_MAGIC, 0, 6),
 		/* UDX: the low byte of the id. */
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 1),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OG_UDX_VERSION, 0, 16),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, OG_UDX_VERSION, 0, 13),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 4),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 63),
-		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, nb_cores, 13, 0),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, nb_cores, 10, 0),
 		BPF_STMT(BPF_RET | BPF_A, 0),
-		/* A DHT request, internal and without a token. */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x03, 0, 11),
+		/* A DHT request, internal, without a token and without an id. */
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x03, 0, 8),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 1),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x07),
-		/* Its command lies behind the id, if it has one. */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x05, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x04, 0, 7),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x04, 0, 5),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 10),
-		BPF_STMT(BPF_JMP | BPF_JA, 1),
-		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 42),
 		BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xfd), /* 0 and 2: PING, FIND_NODE */
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 2),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 2),

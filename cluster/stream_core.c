@@ -14,7 +14,6 @@
 /* What one stream may have to tell core 0 while that does not listen: UP, ABANDON, DOWN, FREED, OFFER. */
 enum { MESSAGES_PER_SLOT = 6, MESSAGES_MORE = 256 };
 /* Of requests answered here core 0 hears of so many between two ticks: less than it takes in a pass. */
-enum { HEARD_PER_TICK = 8 };
 
 enum slot_state { SLOT_FREE, SLOT_OFFERED, SLOT_TAKEN };
 
@@ -32,7 +31,6 @@ struct stream_core {
 	struct og_cluster_core_stats stats;
 	uint32_t slot_base, nb_slots;
 	uint32_t nb_offered;
-	uint32_t heard_left;
 	bool ending;
 	bool dialling, exempt; /* what core 0 said with the connection that is being taken over */
 	struct slot slots[];
@@ -303,20 +301,6 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 
 /* ---- datagrams ---- */
 
-static void answer_for_core_0(struct stream_core *c, const struct og_dgram *d)
-{
-	struct og_msg heard = {.type = OG_LINK_HEARD, .arg = og_addr_key(&d->src)};
-	const uint8_t *id;
-
-	og_dht_view_serve(c->opts.view, c->opts.idx, c->opts.env.tx, d, &id);
-	if (!id || c->heard_left == 0)
-		return;
-	c->heard_left--;
-	memcpy(heard.key, id, sizeof(heard.key));
-	/* Past the outbox: it may be lost, and is not to take the place of what may not. */
-	(void)!c->opts.home->push(c->opts.home, &heard);
-}
-
 static void core_input(struct og_core *core, struct og_dgram *burst, uint16_t n, uint64_t now_ns)
 {
 	struct stream_core *c = self(core);
@@ -329,7 +313,7 @@ static void core_input(struct og_core *core, struct og_dgram *burst, uint16_t n,
 			og_peers_input(c->peers, d, now_ns) == 0)
 			continue;
 		if (og_dht_view_takes(d->data, d->len_bytes))
-			answer_for_core_0(c, d);
+			og_dht_view_serve(c->opts.view, c->opts.idx, c->opts.env.tx, d);
 		else
 			og_count(&c->stats.rx_unknown);
 	}
@@ -350,7 +334,6 @@ static uint64_t core_tick(struct og_core *core, uint64_t now_ns)
 	bool home, events;
 
 	offer(c, now_ns);
-	c->heard_left = HEARD_PER_TICK;
 	home = og_outbox_flush(&c->home);
 	events = og_outbox_flush(&c->events);
 	return home && events ? next : OG_MIN(next, now_ns + OG_NS_PER_MS);

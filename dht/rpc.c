@@ -361,12 +361,6 @@ struct og_tx *og_dht_rpc_swap_tx(struct og_dht_rpc *rpc, struct og_tx *tx)
 	return before;
 }
 
-void og_dht_rpc_heard(struct og_dht_rpc *rpc, const struct og_addr *src,
-	const uint8_t id[OG_DHT_ID_BYTES], uint64_t now_ns)
-{
-	og_dht_learn_request(rpc, src, id, now_ns);
-}
-
 uint32_t og_dht_rpc_wakeups(const struct og_dht_rpc *rpc)
 {
 	return (uint32_t)rpc->count.wakeups;

@@ -97,9 +97,6 @@ bool og_dht_rpc_address_proven(
 	const struct og_dht_rpc *rpc, const struct og_addr *a, uint64_t now_ns);
 /* The limits per address do not apply to it: loopback, private and listed ranges. */
 bool og_dht_rpc_address_exempt(const struct og_dht_rpc *rpc, const struct og_addr *a);
-/* A request that another core answered came from there, with that id: worth a place in the table? */
-void og_dht_rpc_heard(struct og_dht_rpc *rpc, const struct og_addr *src,
-	const uint8_t id[OG_DHT_ID_BYTES], uint64_t now_ns);
 /* How often a sleep (a gap of more than 15 s between ticks) was noticed. */
 uint32_t og_dht_rpc_wakeups(const struct og_dht_rpc *rpc);
 

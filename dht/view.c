@@ -164,13 +164,10 @@ static void leave(struct og_dht_view *v, uint16_t reader)
 
 bool og_dht_view_takes(const uint8_t *data, uint16_t len_bytes)
 {
-	uint32_t at = HEAD_BYTES;
-
 	if (len_bytes <= HEAD_BYTES || data[0] != TYPE_REQUEST ||
-		(data[1] & (FLAG_INTERNAL | FLAG_TOKEN)) != FLAG_INTERNAL)
+		(data[1] & (FLAG_INTERNAL | FLAG_TOKEN | FLAG_ID)) != FLAG_INTERNAL)
 		return false;
-	at += data[1] & FLAG_ID ? OG_DHT_ID_BYTES : 0;
-	return at < len_bytes && (data[at] == OG_DHT_PING || data[at] == OG_DHT_FIND_NODE);
+	return data[HEAD_BYTES] == OG_DHT_PING || data[HEAD_BYTES] == OG_DHT_FIND_NODE;
 }
 
 static bool is_own(const struct copy *c, const struct og_addr *src)
@@ -215,13 +212,12 @@ static void answer(const struct copy *c, struct og_dht_view_counts *count, struc
 	og_count(send_reply(tx, d, &m) ? &count->replies : &count->tx_full);
 }
 
-void og_dht_view_serve(struct og_dht_view *v, uint16_t reader, struct og_tx *tx,
-	const struct og_dgram *d, const uint8_t **id)
+void og_dht_view_serve(
+	struct og_dht_view *v, uint16_t reader, struct og_tx *tx, const struct og_dgram *d)
 {
 	struct og_dht_view_counts *count = &v->readers[reader].counts;
 	struct og_dht_msg m;
 
-	*id = NULL;
 	og_count(&count->requests);
 	if (!og_dht_addr_usable(&d->src) || og_dht_msg_decode(&m, d->data, d->len_bytes) < 0 ||
 		m.reply || (m.command == OG_DHT_FIND_NODE && !m.target)) {
@@ -230,7 +226,6 @@ void og_dht_view_serve(struct og_dht_view *v, uint16_t reader, struct og_tx *tx,
 	}
 	answer(enter(v, reader), count, tx, d, &m);
 	leave(v, reader);
-	*id = m.id;
 }
 
 const struct og_dht_view_counts *og_dht_view_counts(const struct og_dht_view *v, uint16_t reader)

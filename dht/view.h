@@ -36,14 +36,14 @@ void og_dht_view_destroy(struct og_dht_view *v);
 uint64_t og_dht_view_publish(
 	struct og_dht_view *v, const struct og_dht_rpc *rpc, uint64_t now_ns) OG_MUST_CHECK;
 
-/* By its head: a PING or FIND_NODE without a token. Everything else is the owner's. */
-bool og_dht_view_takes(const uint8_t *data, uint16_t len_bytes);
 /*
- * Answers a datagram that is taken, or drops and counts it. `*id` points to the id that its sender
- * claims, which the owner may want to hear of; else NULL.
+ * By its head: a PING or FIND_NODE without a token and without an id. Everything else is the owner's: who
+ * gives its id may belong into the table.
  */
-void og_dht_view_serve(struct og_dht_view *v, uint16_t reader, struct og_tx *tx,
-	const struct og_dgram *d, const uint8_t **id);
+bool og_dht_view_takes(const uint8_t *data, uint16_t len_bytes);
+/* Answers a datagram that is taken, or drops and counts it. */
+void og_dht_view_serve(
+	struct og_dht_view *v, uint16_t reader, struct og_tx *tx, const struct og_dgram *d);
 const struct og_dht_view_counts *og_dht_view_counts(const struct og_dht_view *v, uint16_t reader);
 
 /* Registers the counters of all readers, with a label core="n". */

@@ -52,11 +52,9 @@ static void *read_on(void *arg)
 	struct og_dgram d = {.data = find, .len_bytes = sizeof(find), .src = {{10, 9, 9, 9}, 9}};
 
 	for (uint32_t i = 0; !__atomic_load_n(&stop, __ATOMIC_RELAXED); i++) {
-		const uint8_t *id;
-
 		memcpy(find + 11, &i, sizeof(i));
 		find[15] = (uint8_t)(i * 7);
-		og_dht_view_serve(view, r->number, &r->tx, &d, &id);
+		og_dht_view_serve(view, r->number, &r->tx, &d);
 	}
 	return NULL;
 }
