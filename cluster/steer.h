@@ -1,6 +1,6 @@
 /*
- * steer.h: which polling core a datagram belongs to: a UDX packet to the core in its stream id, PING and
- * FIND_NODE to any (it stays where it is), the rest of the DHT to core 0.
+ * steer.h: which polling core a datagram belongs to: a UDX packet to the core in its stream id, a PING or
+ * FIND_NODE without an id to any (it stays where it is), the rest of the DHT to core 0.
  *
  * Source:  udx.md 2; dht.md 3.2, 4; Linux's classic BPF for sockets that share a port.
  * Threads: pure functions.
