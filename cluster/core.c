@@ -489,6 +489,17 @@ static void link_message(struct cluster_core *c, const struct og_msg *m, uint64_
 	}
 }
 
+/* Of who is allowed: the swarm and the other cores hear of it too. */
+static void lists_changed(struct cluster_core *c, const struct og_msg *m, uint64_t now_ns)
+{
+	if (m->type == OG_CMD_DENY)
+		og_swarm_ban(c->swarm, m->key, now_ns);
+	if (m->type == OG_CMD_UNDENY)
+		og_swarm_unban(c->swarm, m->key);
+	if (c->far)
+		og_far_tell_all(c->far, m);
+}
+
 static int core_command(struct og_core *core, const struct og_msg *m, uint64_t now_ns)
 {
 	struct cluster_core *c = self(core);
@@ -513,43 +524,6 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 	case OG_CMD_UNDIAL:
 		og_swarm_undial(c->swarm, m->key, now_ns);
 		break;
-	case OG_CMD_WRITE:
-		og_peers_write(c->peers, m, now_ns);
-		break;
-	case OG_CMD_END:
-		og_peers_end(c->peers, m, now_ns);
-		break;
-	case OG_CMD_CLOSE:
-		og_peers_close(c->peers, m, now_ns);
-		break;
-	case OG_CMD_WATCH:
-		og_peers_watch(c->peers, m, now_ns);
-		break;
-	case OG_CMD_CONSUMED:
-		og_peers_consumed(c->peers, m, now_ns);
-		break;
-	case OG_CMD_ALLOW:
-	case OG_CMD_DENY:
-		if (og_peers_list_add(c->peers, m->type == OG_CMD_ALLOW, m->key) < 0)
-			og_count(&c->stats.refused_full);
-		if (m->type == OG_CMD_DENY)
-			og_swarm_ban(c->swarm, m->key, now_ns);
-		if (c->far)
-			og_far_tell_all(c->far, m);
-		break;
-	case OG_CMD_UNALLOW:
-	case OG_CMD_UNDENY:
-		og_peers_list_remove(c->peers, m->type == OG_CMD_UNALLOW, m->key);
-		if (m->type == OG_CMD_UNDENY)
-			og_swarm_unban(c->swarm, m->key);
-		if (c->far)
-			og_far_tell_all(c->far, m);
-		break;
-	case OG_CMD_ENFORCE:
-		og_peers_enforce(c->peers, now_ns);
-		if (c->far)
-			og_far_tell_all(c->far, m);
-		break;
 	case OG_CMD_PUT_IMMUTABLE:
 	case OG_CMD_GET_IMMUTABLE:
 	case OG_CMD_PUT_MUTABLE:
@@ -561,6 +535,11 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 		break;
 	case OG_CMD_STOP:
 		begin_stop(c, now_ns);
+		break;
+	default:
+		/* Of the commands for connections the lists are the last. */
+		if (og_peers_command(c->peers, m, now_ns) && m->type >= OG_CMD_ALLOW)
+			lists_changed(c, m, now_ns);
 		break;
 	}
 	return 0;

@@ -571,7 +571,7 @@ static void on_writable(void *ctx, struct og_stream_id id)
 
 /* ---- commands ---- */
 
-void og_peers_write(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
+static void peer_write(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 {
 	struct conn *c = conn_of_msg(p, m);
 	uint32_t taken = 0;
@@ -590,7 +590,7 @@ void og_peers_write(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 		conn_close(p, c, -ENOBUFS, now_ns);
 }
 
-void og_peers_end(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
+static void peer_end(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 {
 	struct conn *c = conn_of_msg(p, m);
 
@@ -600,7 +600,7 @@ void og_peers_end(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 	unstage(p, c, now_ns);
 }
 
-void og_peers_close(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
+static void peer_close(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 {
 	struct conn *c = conn_of_msg(p, m);
 
@@ -608,7 +608,7 @@ void og_peers_close(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 		conn_close(p, c, 0, now_ns);
 }
 
-void og_peers_watch(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
+static void peer_watch(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 {
 	struct conn *c = conn_of_msg(p, m);
 
@@ -622,7 +622,7 @@ void og_peers_watch(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 		c->due = OG_NEVER;
 }
 
-void og_peers_consumed(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
+static void peer_consumed(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
 {
 	struct conn *c = conn_of_msg(p, m);
 	uint32_t n;
@@ -664,7 +664,7 @@ int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32])
 	return 0;
 }
 
-void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32])
+static void list_remove(struct og_peers *p, bool allow, const uint8_t key[32])
 {
 	uint8_t(*list)[32] = allow ? p->allowed : p->denied;
 	uint32_t *n = allow ? &p->nb_allowed : &p->nb_denied;
@@ -676,13 +676,48 @@ void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32])
 		}
 }
 
-void og_peers_enforce(struct og_peers *p, uint64_t now_ns)
+static void enforce(struct og_peers *p, uint64_t now_ns)
 {
 	for (uint32_t i = 0; i < p->opts.nb_conns; i++) {
 		struct conn *c = &p->conns[i];
 
 		if (c->state == CONN_OPEN && !og_peers_allowed(p, c->key))
 			conn_close(p, c, -EACCES, now_ns);
+	}
+}
+
+bool og_peers_command(struct og_peers *p, const struct og_msg *m, uint64_t now_ns)
+{
+	switch ((enum og_core_command)m->type) {
+	case OG_CMD_WRITE:
+		peer_write(p, m, now_ns);
+		return true;
+	case OG_CMD_END:
+		peer_end(p, m, now_ns);
+		return true;
+	case OG_CMD_CLOSE:
+		peer_close(p, m, now_ns);
+		return true;
+	case OG_CMD_WATCH:
+		peer_watch(p, m, now_ns);
+		return true;
+	case OG_CMD_CONSUMED:
+		peer_consumed(p, m, now_ns);
+		return true;
+	case OG_CMD_ALLOW:
+	case OG_CMD_DENY:
+		if (og_peers_list_add(p, m->type == OG_CMD_ALLOW, m->key) < 0)
+			og_count(&p->opts.stats->refused_full);
+		return true;
+	case OG_CMD_UNALLOW:
+	case OG_CMD_UNDENY:
+		list_remove(p, m->type == OG_CMD_UNALLOW, m->key);
+		return true;
+	case OG_CMD_ENFORCE:
+		enforce(p, now_ns);
+		return true;
+	default:
+		return false;
 	}
 }
 

@@ -70,17 +70,13 @@ bool og_peers_evict(struct og_peers *p, uint64_t now_ns);
 uint32_t og_peers_held(const struct og_peers *p);
 bool og_peers_allowed(const struct og_peers *p, const uint8_t key[32]);
 
-/* Commands; a (slot, gen) that has passed is ignored. */
-void og_peers_write(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
-void og_peers_end(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
-void og_peers_close(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
-void og_peers_watch(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
-void og_peers_consumed(struct og_peers *p, const struct og_msg *m, uint64_t now_ns);
+/*
+ * Does a command that is about connections or about who is allowed, and returns true; another one returns
+ * false. A (slot, gen) that has passed is ignored.
+ */
+bool og_peers_command(struct og_peers *p, const struct og_msg *m, uint64_t now_ns) OG_MUST_CHECK;
 /* 0 or -ENOSPC. */
 int og_peers_list_add(struct og_peers *p, bool allow, const uint8_t key[32]) OG_MUST_CHECK;
-void og_peers_list_remove(struct og_peers *p, bool allow, const uint8_t key[32]);
-/* Closes what og_peers_allowed() forbids. */
-void og_peers_enforce(struct og_peers *p, uint64_t now_ns);
 
 /* A datagram: 0 if it was a stream's, -ENOENT: offer it to the DHT. flush() once per burst. */
 int og_peers_input(struct og_peers *p, const struct og_dgram *d, uint64_t now_ns);

@@ -261,41 +261,10 @@ static int core_command(struct og_core *core, const struct og_msg *m, uint64_t n
 {
 	struct stream_core *c = self(core);
 
-	if (m->type >= OG_LINK_TAKE) {
+	if (m->type >= OG_LINK_TAKE)
 		link_message(c, m, now_ns);
-		return 0;
-	}
-	switch ((enum og_core_command)m->type) {
-	case OG_CMD_WRITE:
-		og_peers_write(c->peers, m, now_ns);
-		break;
-	case OG_CMD_END:
-		og_peers_end(c->peers, m, now_ns);
-		break;
-	case OG_CMD_CLOSE:
-		og_peers_close(c->peers, m, now_ns);
-		break;
-	case OG_CMD_WATCH:
-		og_peers_watch(c->peers, m, now_ns);
-		break;
-	case OG_CMD_CONSUMED:
-		og_peers_consumed(c->peers, m, now_ns);
-		break;
-	case OG_CMD_ALLOW:
-	case OG_CMD_DENY:
-		if (og_peers_list_add(c->peers, m->type == OG_CMD_ALLOW, m->key) < 0)
-			og_count(&c->stats.refused_full);
-		break;
-	case OG_CMD_UNALLOW:
-	case OG_CMD_UNDENY:
-		og_peers_list_remove(c->peers, m->type == OG_CMD_UNALLOW, m->key);
-		break;
-	case OG_CMD_ENFORCE:
-		og_peers_enforce(c->peers, now_ns);
-		break;
-	default:
-		break; /* core 0's */
-	}
+	else
+		(void)!og_peers_command(c->peers, m, now_ns); /* others are core 0's */
 	return 0;
 }
 
