@@ -5,7 +5,7 @@
  * behind the flood, or is lost where the queue is full. So while the queue stands, the sources that
  * most of it comes from are cut, by halves, until it does not; then they get back a little at a
  * time. The rules become a socket filter, so what they drop costs the polling core nothing. What was
-in the queue before is dropped as it is received, so that the queue is short again soon.
+ * in the queue before is dropped as it is received, so that the queue is short again soon.
  *
  * A source is an address, or on a loopback or private address one port of it: a test network is one
  * address, a rack of servers one /24. Should no port alone be to blame there, the address is; should
