@@ -3,15 +3,18 @@
  * median and the 99th percentile of a round trip.
  *
  * References: a plain datagram through the bare recvmmsg echo, which is what the kernel and the
- * scheduler take; with --peer js JavaScript to itself and both mixed pairs.
+ * scheduler take; with --peer js JavaScript to itself and both mixed pairs. Where both ends poll, also
+ * what the machine makes of two threads that only spin for as long (bounce.h): a machine that pauses
+ * each of them a thousand times a second leaves no better 99th percentile to anybody.
  */
 #include "bench/bench.h"
+#include "bench/bounce.h"
 #include "bench/load.h"
 #include "bench/pairs.h"
 
 #include <stdlib.h>
 
-enum { MESSAGE_BYTES = 64, MESSAGES = 2000, MESSAGES_SMOKE = 200 };
+enum { MESSAGE_BYTES = 64, MESSAGES = 10000, MESSAGES_SMOKE = 200 };
 
 static int ascending(const void *a, const void *b)
 {
@@ -38,11 +41,25 @@ static int run_pair(struct pair *p, uint32_t messages, struct bench_samples *p50
 	return 0;
 }
 
+static uint32_t ns[MESSAGES];
+
+/* How far the tail of a bare round trip of `p50_us` is from its middle. */
+static int run_bounce(
+	const struct bench *b, double p50_us, uint32_t messages, struct bench_samples *tail)
+{
+	int ret = bounce(b->server_cpu, (uint64_t)(p50_us * 1e3), ns, messages);
+
+	if (ret < 0)
+		return ret;
+	qsort(ns, messages, sizeof(ns[0]), ascending);
+	bench_add(tail, (double)ns[messages * 99 / 100] / ns[messages / 2]);
+	return 0;
+}
+
 /* The same for a plain datagram of as many bytes. */
 static int run_datagram(struct load *l, uint32_t datagrams, struct bench_samples *p50_us,
 	struct bench_samples *p99_us)
 {
-	static uint32_t ns[MESSAGES];
 	uint8_t message[MESSAGE_BYTES] = {0}, answer[LOAD_REPLY_BYTES];
 
 	for (uint32_t i = 0; i < datagrams; i++) {
@@ -74,7 +91,7 @@ static int start_datagram(const struct bench *b, struct bench_child *c, struct l
 int suite_echo(const struct bench *b)
 {
 	struct bench_samples p50_us[PAIRS_MAX] = {0}, p99_us[PAIRS_MAX] = {0}, plain_p50_us = {0},
-			     plain_p99_us = {0};
+			     plain_p99_us = {0}, tail = {0}, bare_tail = {0};
 	uint32_t messages = b->smoke ? MESSAGES_SMOKE : MESSAGES;
 	struct bench_child plain = {0};
 	static struct pairs pairs;
@@ -87,6 +104,10 @@ int suite_echo(const struct bench *b)
 		ret = run_datagram(l, messages, &plain_p50_us, &plain_p99_us);
 		for (uint32_t i = 0; ret == 0 && i < pairs.nb; i++)
 			ret = run_pair(&pairs.list[i], messages, &p50_us[i], &p99_us[i]);
+		if (ret == 0 && pairs.list[0].polls) {
+			bench_add(&tail, p99_us[0].values[run] / p50_us[0].values[run]);
+			ret = run_bounce(b, p50_us[0].values[run], messages, &bare_tail);
+		}
 	}
 	if (ret == 0) {
 		pairs_report(b, &pairs, "64 B p50", "us", BENCH_LOWER, p50_us, "plain datagram",
@@ -94,6 +115,9 @@ int suite_echo(const struct bench *b)
 		pairs_report(b, &pairs, "64 B p99", "us", BENCH_LOWER, p99_us, "plain datagram",
 			&plain_p99_us);
 	}
+	if (ret == 0 && tail.n > 0)
+		bench_report(b, &(struct bench_result){"64 B p99 over p50", "x", BENCH_LOWER, &tail,
+					"two threads that spin", &bare_tail});
 	load_close(l);
 	bench_child_stop(&plain);
 	pairs_stop(&pairs);

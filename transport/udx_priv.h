@@ -19,8 +19,10 @@ enum {
 	OG_UDX_PATH_BASE = 1200,
 	OG_UDX_PATH_MAX = 1500,
 	OG_UDX_WINDOW_UNIT = OG_UDX_PAYLOAD_BASE, /* bytes of window that count as one packet */
-	OG_UDX_UNSENT_MAX = 192,                  /* packets built ahead of sending */
-	OG_UDX_PAUSED_MAX = 64,                   /* packets taken in for a reader that pauses */
+	OG_UDX_UNSENT_ALL = 768, /* packets built ahead of sending, of the streams that send */
+	OG_UDX_UNSENT_MIN = 12,  /* and of one: what is built soon leaves, while caches have it */
+	OG_UDX_UNSENT_MAX = 192,
+	OG_UDX_PAUSED_MAX = 64,   /* packets taken in for a reader that pauses */
 	OG_UDX_RESERVED_MAX = 16, /* packets held for a stream that is not connected */
 	OG_UDX_QUANTUM = 64,      /* packets a stream sends before the next one's turn */
 	OG_UDX_TIMEOUTS_MAX = 7,

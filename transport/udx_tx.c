@@ -297,15 +297,22 @@ uint32_t og_udx_payload_bytes(const struct og_udx *u, uint32_t slot)
 	return og_udx_path_payload(&u->streams[slot].tx.path);
 }
 
+static uint32_t unsent_max(const struct og_udx *u)
+{
+	uint32_t share = OG_UDX_UNSENT_ALL / OG_MAX(u->nb_busy, 1u);
+
+	return OG_MIN(OG_MAX(share, (uint32_t)OG_UDX_UNSENT_MIN), (uint32_t)OG_UDX_UNSENT_MAX);
+}
+
 uint32_t og_udx_room_packets(const struct og_udx *u, uint32_t slot)
 {
 	const struct og_udx_stream *s = &u->streams[slot];
-	uint32_t unsent = s->tx.end - s->tx.nxt;
+	uint32_t unsent = s->tx.end - s->tx.nxt, max = unsent_max(u);
 	uint32_t room;
 
-	if (s->tx.end_wanted || unsent >= OG_UDX_UNSENT_MAX)
+	if (s->tx.end_wanted || unsent >= max)
 		return 0;
-	room = OG_MIN(OG_UDX_UNSENT_MAX - unsent, OG_UDX_RING - (s->tx.end - s->tx.una));
+	room = OG_MIN(max - unsent, OG_UDX_RING - (s->tx.end - s->tx.una));
 	return OG_MIN(room, og_udx_pool_room(&u->pool, s->held));
 }
 
@@ -325,7 +332,7 @@ void og_udx_offer_room(struct og_udx *u, struct og_udx_stream *s)
 	if (!s->tx.blocked)
 		return;
 	/* A good deal of room: a writer that fills single packets cuts its frames small. */
-	if (s->tx.end - s->tx.nxt > OG_UDX_UNSENT_MAX / 2 || og_udx_room_packets(u, slot) == 0) {
+	if (s->tx.end - s->tx.nxt > unsent_max(u) / 2 || og_udx_room_packets(u, slot) == 0) {
 		if (s->tx.una == s->tx.end)
 			og_udx_make_starved(u, s);
 		return;
