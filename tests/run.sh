@@ -167,8 +167,10 @@ if [ "$mode" = --all ]; then
   PATH=$root/tests/conformance/node_modules/.bin:$PATH step "net/idle" tests/net/idle.sh
   PATH=$root/tests/conformance/node_modules/.bin:$PATH step "net/pci" tests/net/pci.sh
 else
-  OG_TEST_NAME='JavaScript nodes' step "net/conformance af_packet" \
-    tests/net/conformance.sh af_packet swarm.test.mjs values.test.mjs
+  for port in af_packet tap af_xdp; do
+    OG_TEST_NAME='JavaScript nodes' step "net/conformance $port" \
+      tests/net/conformance.sh "$port" swarm.test.mjs values.test.mjs
+  done
 fi
 PATH=$root/tests/conformance/node_modules/.bin:$PATH step "net/shared" tests/net/shared.sh
 step "net/af_packet" tests/net/af_packet.sh build/tests/net/net_echo build/tests/net/net_probe
