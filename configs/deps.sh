@@ -11,7 +11,7 @@ set -euo pipefail
 
 build_packages=(
   gcc libc6-dev meson ninja-build pkg-config
-  libdpdk-dev libsodium-dev liburing-dev libmicrohttpd-dev libjansson-dev
+  libdpdk-dev libsodium-dev libssl-dev liburing-dev libmicrohttpd-dev libjansson-dev
   libinih-dev libpcre2-dev libutf8proc-dev libcurl4-openssl-dev libsystemd-dev
 )
 # clang and its runtime for the fuzz targets; dpdk-dev brings testpmd, a reference of og-bench; nodejs

@@ -36,6 +36,7 @@ void og_secretstream_tx_init(struct og_secretstream_tx *tx, const struct og_nois
 	 * header itself, and randomness comes from the caller here.
 	 */
 	crypto_secretstream_xchacha20poly1305_init_pull(&tx->state, header, keys->tx);
+	tx->bulk = NULL;
 	og_frame_length_store(frame, HEADER_LENGTH);
 	og_stream_role_id(frame + OG_FRAME_LENGTH_BYTES, keys, initiator);
 	memcpy(frame + OG_FRAME_LENGTH_BYTES + OG_STREAM_ID_BYTES, header, OG_STREAM_HEADER_BYTES);
@@ -54,6 +55,7 @@ int og_secretstream_rx_init(struct og_secretstream_rx *rx, const struct og_noise
 		return -EBADMSG;
 	crypto_secretstream_xchacha20poly1305_init_pull(
 		&rx->state, body + OG_STREAM_ID_BYTES, keys->rx);
+	rx->bulk = NULL;
 	return 0;
 }
 
@@ -63,6 +65,8 @@ int og_secretstream_seal(
 	if (n > OG_FRAME_PLAIN_MAX)
 		return -EMSGSIZE;
 	og_frame_length_store(frame, (uint32_t)n + OG_FRAME_BODY_MIN);
+	if (tx->bulk && n >= OG_BULK_MIN)
+		return og_bulk_push(tx->bulk, &tx->state, frame + OG_FRAME_LENGTH_BYTES, plain, n);
 	crypto_secretstream_xchacha20poly1305_push(&tx->state, frame + OG_FRAME_LENGTH_BYTES, NULL,
 		plain, n, NULL, 0, crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
 	return 0;
@@ -72,15 +76,16 @@ int og_secretstream_open(struct og_secretstream_rx *rx, uint8_t *body, size_t bo
 	uint8_t **plain, size_t *plain_bytes)
 {
 	uint8_t tag; /* rekeys inside; the reference looks at it no further */
-	unsigned long long n;
 
 	if (body_bytes < OG_FRAME_BODY_MIN || body_bytes > OG_FRAME_MAX)
 		return -EBADMSG;
-	if (crypto_secretstream_xchacha20poly1305_pull(
-		    &rx->state, body + 1, &n, &tag, body, body_bytes, NULL, 0) != 0)
-		return -EBADMSG;
 	*plain = body + 1;
-	*plain_bytes = (size_t)n;
+	*plain_bytes = body_bytes - OG_FRAME_BODY_MIN;
+	if (rx->bulk && *plain_bytes >= OG_BULK_MIN)
+		return og_bulk_pull(rx->bulk, &rx->state, body, body_bytes);
+	if (crypto_secretstream_xchacha20poly1305_pull(
+		    &rx->state, body + 1, NULL, &tag, body, body_bytes, NULL, 0) != 0)
+		return -EBADMSG;
 	return 0;
 }
 

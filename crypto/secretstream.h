@@ -11,6 +11,7 @@
  * Memory:  the caller's buffers; opening works in place. Wipe after use.
  */
 #pragma once
+#include "crypto/bulk.h"
 #include "crypto/noise.h"
 
 #include <sodium.h>
@@ -27,12 +28,15 @@ enum {
 	OG_UNORDERED_OVERHEAD = 24,
 };
 
+/* `bulk` is for long frames: NULL after init, set by who has one; the bytes are the same. */
 struct og_secretstream_tx {
 	crypto_secretstream_xchacha20poly1305_state state;
+	struct og_bulk *bulk;
 };
 
 struct og_secretstream_rx {
 	crypto_secretstream_xchacha20poly1305_state state;
+	struct og_bulk *bulk;
 };
 
 /* The id that the initiator or the responder of a handshake puts into its header frame. */
@@ -57,7 +61,8 @@ int og_secretstream_rx_init(struct og_secretstream_rx *rx, const struct og_noise
 
 /*
  * Write the whole frame, n + OG_FRAME_OVERHEAD bytes. `plain` either does not overlap `frame` or is
- * exactly frame + 4. Returns 0, or -EMSGSIZE when n is over OG_FRAME_PLAIN_MAX.
+ * exactly frame + 4. Returns 0, -EMSGSIZE when n is over OG_FRAME_PLAIN_MAX, or -EIO when libcrypto
+ * fails, which it has no reason to: nothing may be sent.
  */
 int og_secretstream_seal(struct og_secretstream_tx *tx, uint8_t *frame, const uint8_t *plain,
 	size_t n) OG_MUST_CHECK;

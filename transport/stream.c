@@ -85,6 +85,9 @@ int og_streams_create(struct og_streams **out, const struct og_streams_opts *opt
 	s->scratch = malloc(OG_STREAM_FRAME_BYTES);
 	if (!s->streams || !s->secrets || !s->scratch)
 		goto free_arrays;
+	ret = og_bulk_create(&s->bulk);
+	if (ret == -ENOMEM)
+		goto free_arrays;
 	/* As far as the limit of locked memory goes. */
 	(void)sodium_mlock(s->secrets, opts->nb_streams * sizeof(*s->secrets));
 	*out = s;
@@ -107,6 +110,7 @@ void og_streams_destroy(struct og_streams *s)
 	if (!s)
 		return;
 	sodium_munlock(s->secrets, s->nb_streams * sizeof(*s->secrets)); /* wipes, too */
+	og_bulk_destroy(s->bulk);
 	free(s->labels);
 	free(s->scratch);
 	free(s->secrets);
@@ -154,6 +158,7 @@ static void write_header(struct og_streams *s, uint32_t slot)
 	og_rand_fill(s->rand, header, sizeof(header));
 	og_secretstream_tx_init(
 		&secrets->tx, &secrets->keys, s->streams[slot].initiator, header, frame);
+	secrets->tx.bulk = s->bulk;
 	og_udx_write_packets(s->udx, slot, frame, sizeof(frame), s->now_ns);
 }
 
@@ -187,6 +192,8 @@ int og_stream_start(struct og_streams *s, struct og_stream_id id, const struct o
 void og_stream_forget(struct og_streams *s, uint32_t slot)
 {
 	sodium_memzero(&s->secrets[slot], sizeof(s->secrets[slot]));
+	if (s->bulk)
+		og_bulk_forget(s->bulk);
 	if (s->opening != slot)
 		og_frame_memory_release(&s->frames, slot);
 	og_count_add(&s->nb_live, (uint64_t)-1);

@@ -72,6 +72,7 @@ struct og_stream {
 
 struct og_streams {
 	struct og_udx *udx;
+	struct og_bulk *bulk; /* NULL where libcrypto may not */
 	struct og_stream *streams;
 	struct og_stream_secrets *secrets;
 	uint32_t nb_streams;

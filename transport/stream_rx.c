@@ -76,6 +76,7 @@ static bool read_header(struct og_streams *s, uint32_t slot, uint8_t **p, const 
 		return true;
 	if (og_secretstream_rx_init(&secrets->rx, &secrets->keys, st->initiator, st->head) < 0)
 		return refuse(s, slot, OG_STREAM_DROP_BAD_HEADER, -EBADMSG);
+	secrets->rx.bulk = s->bulk;
 	sodium_memzero(&secrets->keys, sizeof(secrets->keys));
 	st->phase = OG_STREAM_READ_LENGTH;
 	st->head_bytes = 0;
