@@ -32,12 +32,17 @@ static struct og_noise_keys fixed_keys(void)
 
 static void start(struct og_secretstream_tx *tx, struct og_secretstream_rx *rx)
 {
+	static struct og_bulk *bulk;
 	struct og_noise_keys keys = fixed_keys(); /* the same both ways */
 	uint8_t header[OG_STREAM_HEADER_BYTES] = {9};
 	uint8_t frame[OG_FRAME_HEADER_BYTES];
 
 	og_secretstream_tx_init(tx, &keys, true, header, frame);
 	OG_ASSERT(og_secretstream_rx_init(rx, &keys, false, frame) == 0);
+	/* libsodium writes, libcrypto reads. */
+	if (!bulk)
+		OG_ASSERT(og_bulk_create(&bulk) == 0);
+	rx->bulk = bulk;
 }
 
 static void header_scene(const uint8_t *data, size_t n)
