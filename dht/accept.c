@@ -333,13 +333,7 @@ static bool challenge(struct og_dht_accept *acc, const struct waiter *w, uint64_
 		og_dht_rpc_address_proven(acc->env->rpc, &w->src, now_ns))
 		return false;
 	og_count(&acc->env->counts.handshakes_challenged);
-	og_dht_request_send(acc->env->rpc,
-		&(struct og_dht_request){.to = w->src,
-			.internal = true,
-			.command = OG_DHT_PING,
-			.sends = 1,
-			.endpoint = w->endpoint},
-		NULL, now_ns);
+	og_dht_rpc_challenge(acc->env->rpc, w->endpoint, &w->src, now_ns);
 	return true;
 }
 

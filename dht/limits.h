@@ -12,6 +12,9 @@
 
 enum { OG_DHT_WAYS = 4 };
 
+/* Which set of a table an entry belongs to; nb_sets is a power of two. */
+uint32_t og_dht_set_of(uint64_t key, uint64_t seed, uint32_t nb_sets);
+
 struct og_dht_proven;
 
 /* nb_entries is a power of two. */
