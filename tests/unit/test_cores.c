@@ -9,6 +9,7 @@
 #include "transport/udx_wire.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
 
 enum { PEERS = 8, QUEUE = 4096, DATAGRAM = 1500, A0 = 0, A1 = 1, B = 2, NB_BOXES = 3 };
@@ -45,7 +46,7 @@ static struct box boxes[NB_BOXES];
 static struct og_keypair keys[2];
 static struct og_dht_view *view;
 static uint64_t now;
-static uint32_t arrivals, handed_over, offers, withdrawn;
+static uint32_t arrivals, handed_over, offers, withdrawn, keys_refused;
 static bool all_at_core_0;
 
 /* Datagrams under way. */
@@ -115,7 +116,13 @@ static int on_event(struct og_sink *sink, const struct og_msg *m)
 static int on_link(struct og_sink *sink, const struct og_msg *m)
 {
 	struct box *b = OG_CONTAINER_OF(sink, struct box, link);
-	struct message *slot = &b->inbox[b->tail++ % QUEUE];
+	struct message *slot;
+
+	if (m->type == OG_LINK_CONNECTED && keys_refused > 0) {
+		keys_refused--;
+		return -EAGAIN;
+	}
+	slot = &b->inbox[b->tail++ % QUEUE];
 	offers += m->type == OG_LINK_OFFER;
 	withdrawn += m->type == OG_LINK_WITHDRAWN;
 	slot->m = *m;
@@ -349,6 +356,16 @@ Test(cores, nobody_is_answered_before_core_1_has_the_stream)
 	run_for(10 * OG_NS_PER_S);
 	cr_assert_geq(boxes[B].nb_open, 2);
 	cr_assert_eq(boxes[A1].nb_open, boxes[B].nb_open);
+	destroy();
+}
+
+Test(cores, keys_wait_while_the_way_to_core_1_is_full)
+{
+	keys_refused = 20;
+	create_for_core_1(B);
+	cr_assert_eq(keys_refused, 0);
+	cr_assert_eq(boxes[B].nb_open, 1);
+	talk();
 	destroy();
 }
 
