@@ -146,7 +146,7 @@ uint16_t flood_make(struct flood_maker *f, uint8_t out[FLOOD_BYTES])
 	case FLOOD_HALF_VALID:
 		og_rand_fill(&f->rand, out, GARBAGE_BYTES);
 		out[0] = f->kind == FLOOD_GARBAGE ? 0x77 : 0x03;
-		f->vary_at = 16;
+		f->vary_at = 1; /* what the flags say decides what it costs */
 		return GARBAGE_BYTES;
 	case FLOOD_STRAY:
 		og_rand_fill(&f->rand, out, GARBAGE_BYTES);
@@ -174,8 +174,10 @@ uint16_t flood_make(struct flood_maker *f, uint8_t out[FLOOD_BYTES])
 
 void flood_vary(struct flood_maker *f, uint8_t *data)
 {
+	uint64_t x = ++f->counter * 0x9e3779b97f4a7c15ull;
+
 	if (f->vary_at > 0)
-		og_store_le64(data + f->vary_at, ++f->counter);
+		og_store_le64(data + f->vary_at, x ^ x >> 32);
 }
 
 int flood_init(struct flood_maker *f, const char *kind, const char *to, const char *public_key)
