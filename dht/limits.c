@@ -100,11 +100,16 @@ static void refill(struct og_dht_rate *r, uint64_t now_ns)
 	r->level = OG_MIN(r->level + gained, r->burst);
 }
 
-bool og_dht_rate_take(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns)
+bool og_dht_rate_has(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns)
 {
 	if (now_ns > r->last_ns)
 		refill(r, now_ns);
-	if (amount > r->level)
+	return amount <= r->level;
+}
+
+bool og_dht_rate_take(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns)
+{
+	if (!og_dht_rate_has(r, amount, now_ns))
 		return false;
 	r->level -= amount;
 	return true;

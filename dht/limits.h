@@ -33,6 +33,7 @@ struct og_dht_rate {
 };
 
 void og_dht_rate_init(struct og_dht_rate *r, uint64_t rate_per_s, uint64_t burst, uint64_t now_ns);
+bool og_dht_rate_has(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns);
 bool og_dht_rate_take(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns);
 void og_dht_rate_give_back(struct og_dht_rate *r, uint64_t amount);
 

@@ -627,6 +627,8 @@ Test(dht_handshake, challenges_leave_the_node_its_own_requests)
 	for (uint32_t i = 0; i < CLIENTS; i++)
 		connected += clients[i]->nb_connected;
 	cr_assert_gt(og_dht_counts(server->dht)->handshakes_challenged, 140000);
+	cr_expect_leq(og_dht_counts(server->dht)->handshakes, 10 * 512, "%lu for strangers",
+		og_dht_counts(server->dht)->handshakes);
 	cr_expect_eq(done_late, 0, "%u of 20 lookups took long", done_late);
 	cr_expect_eq(connected, CLIENTS, "%u connected", connected);
 	cr_expect_eq(og_dht_rpc(server->dht)->count.drops[OG_DHT_DROP_REQUEST_LIMIT], 0,
@@ -652,6 +654,26 @@ Test(dht_handshake, a_source_on_the_internet_has_a_rate)
 	cr_assert_leq(nb_heard, 45);
 	cr_assert_geq(nb_heard, 35);
 	cr_assert_gt(og_dht_counts(server->dht)->handshakes_limited, 900);
+}
+
+Test(dht_handshake, a_source_beyond_its_rate_takes_nothing_from_other_strangers)
+{
+	const struct og_dht_opts limits = {.handshakes_per_s = 20};
+	struct net_node *server;
+
+	net_grow(&net, 3);
+	server = listening_server(&limits);
+	net.stranger = NULL; /* none answers a PING */
+	for (uint32_t i = 0; i < 2000; i++) {
+		uint8_t n1[300];
+		uint32_t n = message_1(n1, i, &plain_client);
+
+		shake(&wan, server, (struct og_dht_handshake){.noise = n1, .noise_bytes = n},
+			(uint16_t)i);
+		net_run(&net, OG_NS_PER_MS);
+	}
+	cr_assert_gt(og_dht_counts(server->dht)->handshakes_limited, 1900);
+	cr_assert_eq(og_dht_counts(server->dht)->handshakes_challenged, 0);
 }
 
 /* ---- 10,000 attempts of each kind that fails: nothing may stay behind ---- */
