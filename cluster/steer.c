@@ -16,8 +16,8 @@ uint16_t og_steer(const uint8_t *data, uint16_t len_bytes, uint16_t self, uint16
 }
 
 enum {
-	AT_SOURCE_PORT =
-		SKF_NET_OFF + 20, /* behind an IPv4 head without options, else some part of it */
+	/* Behind an IPv4 head without options; with options it is some part of them. */
+	AT_SOURCE_PORT = SKF_NET_OFF + 20,
 	MIX_1 = 0x9e3779b1,
 	MIX_2 = 0x85ebca6b,
 };

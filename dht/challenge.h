@@ -3,7 +3,7 @@
  * them, by address, so that they take no slot and no window from the node's own requests.
  *
  * A fixed table, hashed with a secret seed, four ways; a full set forgets its oldest. A source is
- * asked again after half a second at the earliest, and a /24 has a rate, so that who floods from one
+ * asked again after about half a second at the earliest, and a /24 has a rate, so that who floods from one
  * place does not make the node forget the others. An answer names the tid of its PING; after three
  * wrong ones none is taken until the next PING, so that a tid cannot be found by trying.
  *
