@@ -69,6 +69,7 @@ struct og_core_env {
 	struct og_jobs *jobs;
 	struct og_sink *events; /* to the router; a full ring is counted by the core */
 	struct og_rand *rand;
+	uint32_t tag_key; /* for the ids of streams, see stream_tag.h; 0: they carry no tag */
 };
 
 struct og_core;

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-enum { FLOOD_FROM = 0, PROBES_FROM = 1, CALM = 10 };
+enum { FLOOD_FROM = 0, PROBES_FROM = 1, CALM = 10, LATE_MAX = 128 };
 
 static const uint64_t ask_again_ns = 100 * OG_NS_PER_MS;
 static const uint64_t soon_ns = 5 * OG_NS_PER_MS;
@@ -41,13 +41,28 @@ static void probe(struct flood_core *f, struct probes *p, uint64_t now_ns)
 		(void)transmit(f, PROBES_FROM, request, n); /* no room is as good as lost */
 }
 
+/*
+ * How many are to be sent by now. Who was kept from sending for a while does not make up for it: that
+ * would be a burst beyond the rate, into a queue that holds two milliseconds of it.
+ */
+static uint64_t due_by(struct flood_core *f, uint64_t now_ns)
+{
+	uint64_t due;
+
+	if (f->rate_per_s == 0)
+		return UINT64_MAX;
+	due = (uint64_t)((double)(now_ns - f->start_ns) / 1e9 * (double)f->rate_per_s) - f->missed;
+	if (due > f->sent + LATE_MAX) {
+		f->missed += due - f->sent - LATE_MAX;
+		due = f->sent + LATE_MAX;
+	}
+	return due;
+}
+
 /* As many as the rate allows, and as one pass should send. */
 static void flood(struct flood_core *f, uint64_t now_ns)
 {
-	uint64_t due = UINT64_MAX;
-
-	if (f->rate_per_s > 0)
-		due = (uint64_t)((double)(now_ns - f->start_ns) / 1e9 * (double)f->rate_per_s);
+	uint64_t due = due_by(f, now_ns);
 	for (uint32_t i = 0; i < FLOOD_BURST && f->sent < due; i++) {
 		if (f->maker.kind == FLOOD_REAL_HANDSHAKE) {
 			f->len_bytes[i] = flood_make(&f->maker, f->data[i]);
@@ -157,7 +172,7 @@ static int command(struct og_core *core, const struct og_msg *m, uint64_t now_ns
 	f->maker.kind = (enum flood_kind)m->slot;
 	f->run_ns = m->arg;
 	f->rate_per_s = m->gen;
-	f->sent = f->answers = 0;
+	f->sent = f->answers = f->missed = 0;
 	f->calm = 0;
 	probes_init(&f->probes, &f->maker.to);
 	probes_init(&f->afterwards, &f->maker.to);

@@ -25,7 +25,7 @@ struct flood_core {
 	uint64_t run_ns, rate_per_s;
 	uint64_t start_ns, end_ns, asked_ns, probed_ns;
 	int calm;
-	uint64_t sent, answers, recovery_ns;
+	uint64_t sent, missed, answers, recovery_ns;
 	struct probes probes;     /* of the run */
 	struct probes afterwards; /* one at a time, until the node is as before */
 	uint16_t len_bytes[FLOOD_BURST];

@@ -1,6 +1,6 @@
 #include "bench/flood_make.h"
 
-#include "base/bytes.h"
+#include "base/stream_tag.h"
 #include "bench/dht_requests.h"
 #include "crypto/hash.h"
 #include "crypto/namespaces.h"
@@ -18,6 +18,7 @@ enum { GARBAGE_BYTES = 120, PAYLOAD_BYTES = 100 };
 const char *const flood_names[FLOOD_KINDS] = {
 	[FLOOD_GARBAGE] = "garbage",
 	[FLOOD_HALF_VALID] = "half-valid",
+	[FLOOD_STRAY] = "stray-packets",
 	[FLOOD_PING] = "ping",
 	[FLOOD_FIND_NODE] = "find_node",
 	[FLOOD_LOOKUP] = "lookup",
@@ -145,7 +146,13 @@ uint16_t flood_make(struct flood_maker *f, uint8_t out[FLOOD_BYTES])
 	case FLOOD_HALF_VALID:
 		og_rand_fill(&f->rand, out, GARBAGE_BYTES);
 		out[0] = f->kind == FLOOD_GARBAGE ? 0x77 : 0x03;
-		f->vary_at = 16;
+		f->vary_at = 1; /* what the flags say decides what it costs */
+		return GARBAGE_BYTES;
+	case FLOOD_STRAY:
+		og_rand_fill(&f->rand, out, GARBAGE_BYTES);
+		out[0] = OG_STREAM_BYTE;
+		out[1] = 1;
+		f->vary_at = OG_STREAM_ID_AT;
 		return GARBAGE_BYTES;
 	case FLOOD_BOGUS_HANDSHAKE:
 	case FLOOD_POINT_HANDSHAKE:
@@ -167,8 +174,10 @@ uint16_t flood_make(struct flood_maker *f, uint8_t out[FLOOD_BYTES])
 
 void flood_vary(struct flood_maker *f, uint8_t *data)
 {
+	uint64_t x = ++f->counter * 0x9e3779b97f4a7c15ull;
+
 	if (f->vary_at > 0)
-		og_store_le64(data + f->vary_at, ++f->counter);
+		og_store_le64(data + f->vary_at, x ^ x >> 32);
 }
 
 int flood_init(struct flood_maker *f, const char *kind, const char *to, const char *public_key)

@@ -17,6 +17,7 @@ enum { FLOOD_BYTES = 512, FLOOD_REAL_PER_S = 2000 };
 enum flood_kind {
 	FLOOD_GARBAGE,    /* random bytes */
 	FLOOD_HALF_VALID, /* the first byte of a request, then random bytes */
+	FLOOD_STRAY,      /* packets of streams that there are not */
 	FLOOD_PING,
 	FLOOD_FIND_NODE,
 	FLOOD_LOOKUP,

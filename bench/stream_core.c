@@ -102,6 +102,7 @@ int stream_core_create(struct stream_core *c, const struct og_core_env *env, uin
 		.nb_packets = PACKETS,
 		.frame_budget_bytes = FRAME_BUDGET,
 		.core_idx = (uint8_t)idx,
+		.tag_key = env->tag_key,
 		.tx = env->tx,
 		.rand = &c->rand,
 		.ops = &stream_ops,

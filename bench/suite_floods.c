@@ -32,6 +32,7 @@ enum {
 	NICE = 10, /* of a flood beside probes */
 	STREAM_WRITE_BYTES = 16384,
 	STREAM_PARTS = 4, /* a flood lasts as long as so many streams do without */
+	STREAM_RUNS_MAX = 7,
 };
 
 static const uint64_t probe_soon_ns = 5 * OG_NS_PER_MS;
@@ -480,7 +481,7 @@ static int stream_floods(
 	const struct bench *b, struct target *t, struct outcome floods[FLOOD_KINDS])
 {
 	struct streaming s = {.sink = -1};
-	uint32_t runs = OG_MIN(b->runs, 3u);
+	uint32_t runs = OG_MIN(b->runs, (uint32_t)STREAM_RUNS_MAX);
 	int ret = start_streaming(b, &s, t);
 
 	for (int kind = 0; ret == 0 && kind < FLOOD_KINDS; kind++) {

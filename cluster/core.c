@@ -637,6 +637,7 @@ int og_cluster_core_create(
 		goto destroy;
 	po = (struct og_peers_opts){
 		.own_key = c->keys.public_key,
+		.tag_key = opts->env.tag_key,
 		.nb_conns = nb_conns,
 		.per_key_max = opts->peers_per_key_max,
 		.per_net_max = og_per_net_max(opts->peers_per_net_max, c->nb_cores),

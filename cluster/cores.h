@@ -16,7 +16,8 @@
  *                <-----------------  CONNECTED      or RELEASE
  *     UP, DOWN, DIAL_FAILED, FREED ->               for the swarm and the limits
  *
- * Messages go both ways in order. Those without data are never lost (outbox.h). All are struct og_msg;
+ * Messages go both ways in order. Those without data are never lost (outbox.h), nor are the keys of some
+ * hundred connections; a datagram is, as on any other way. All are struct og_msg;
  * slots are counted through all cores: core * slots per core + slot.
  *
  * Threads: values.

@@ -9,6 +9,12 @@
 
 /* Messages of a stream that may have to wait: TAKE, RELEASE, and the lists of keys all at once. */
 enum { MESSAGES_PER_SLOT = 4, MESSAGES_MORE = 4096, DATAGRAM_MAX = 1500 };
+/*
+ * Keys that may have to wait: the peer has been answered, and would wait for a stream that is not there until
+ * it gave up.
+ */
+enum { CONNECTED_WAITING = 256 };
+static_assert(sizeof(struct og_link_connected) <= (int)OG_OUTBOX_LARGE, "keys can wait");
 
 struct offer {
 	uint32_t slot, gen, udx_id;
@@ -215,7 +221,8 @@ int og_far_create(struct og_far **out, uint16_t nb_cores, uint32_t slots_per_cor
 
 		c->tx = (struct og_tx){.reserve = reserve, .commit = commit};
 		if (og_outbox_init(&c->outbox, links[i],
-			    slots_per_core * MESSAGES_PER_SLOT + MESSAGES_MORE) < 0) {
+			    slots_per_core * MESSAGES_PER_SLOT + MESSAGES_MORE) < 0 ||
+			og_outbox_init_vault(&c->outbox, CONNECTED_WAITING) < 0) {
 			og_far_destroy(f);
 			return -ENOMEM;
 		}

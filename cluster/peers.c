@@ -906,6 +906,7 @@ int og_peers_create(struct og_peers **out, const struct og_peers_opts *opts)
 		.frame_budget_bytes = opts->frame_budget_bytes,
 		.frame_max_bytes = 0xffffff,
 		.core_idx = opts->core_idx,
+		.tag_key = opts->tag_key,
 		.tx = opts->tx,
 		.rand = opts->rand,
 		.ops = &stream_ops,

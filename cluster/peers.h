@@ -39,6 +39,7 @@ struct og_peers_ops {
 struct og_peers_opts {
 	const uint8_t *own_key;
 	uint8_t core_idx;
+	uint32_t tag_key;   /* for the ids of streams */
 	uint32_t slot_base; /* to others, slots here begin with it */
 	uint32_t nb_conns;
 	uint32_t per_key_max; /* connections of one key, those not yet open included; 0: 4 */

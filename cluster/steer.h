@@ -16,7 +16,7 @@ uint16_t og_steer(const uint8_t *data, uint16_t len_bytes, uint16_t self, uint16
 enum { OG_STEER_PROGRAM_MAX = 32 };
 
 /*
- * The same for the kernel, over the bytes of a datagram; PING and FIND_NODE are spread by their
- * transaction id. Returns the number of instructions.
+ * The same for the kernel, over the bytes of a datagram; PING and FIND_NODE are spread by a hash of their
+ * source port and transaction id. Returns the number of instructions.
  */
 uint16_t og_steer_program(struct sock_filter out[OG_STEER_PROGRAM_MAX], uint16_t nb_cores);

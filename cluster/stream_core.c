@@ -331,6 +331,7 @@ static int create_peers(struct stream_core *c)
 	const struct og_peers_opts peers = {
 		.own_key = o->own_key,
 		.core_idx = (uint8_t)o->idx,
+		.tag_key = o->env.tag_key,
 		.slot_base = c->slot_base,
 		.nb_conns = c->nb_slots,
 		.per_key_max = o->peers_per_key_max,

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/rand.h"
 #include "dataplane/eal.h"
 #include "dataplane/handover.h"
 #include "dataplane/packet.h"
@@ -51,6 +52,7 @@ struct core {
 
 struct og_dataplane {
 	uint16_t nb_cores;
+	uint32_t tag_key; /* of the ids of streams; 0 where no port looks at them */
 	struct core cores[OG_CORES_MAX];
 	struct og_handover *handovers[OG_CORES_MAX][OG_CORES_MAX]; /* from, to */
 	struct og_workers *workers;
@@ -112,18 +114,27 @@ static int open_eal(const struct og_dataplane_opts *opts, uint16_t nb_cores)
 	return og_eal_open(&eal);
 }
 
-static int open_socket_ports(struct og_port **ports, struct rte_mempool *const *pools,
-	uint16_t nb_cores, const struct og_dataplane_opts *opts)
+static uint32_t draw_tag_key(void)
+{
+	struct og_rand rand;
+
+	og_rand_system(&rand);
+	return og_rand_u32(&rand) | 1; /* odd: each bit of an id counts */
+}
+
+static int open_socket_ports(struct og_dataplane *dp, struct og_port **ports,
+	struct rte_mempool *const *pools, const struct og_dataplane_opts *opts)
 {
 	const struct og_port_socket_opts socket = {
 		.bind = opts->bind,
+		.tag_key = dp->tag_key = draw_tag_key(),
 		.nb_endpoints = (uint16_t)or_default(opts->nb_endpoints, 1),
 		.no_io_uring = opts->no_io_uring,
 		.steering = opts->steering,
 		.nb_steering = opts->nb_steering,
 	};
 
-	return og_port_socket_open(ports, pools, nb_cores, &socket);
+	return og_port_socket_open(ports, pools, dp->nb_cores, &socket);
 }
 
 static int open_ethdev_port(
@@ -182,7 +193,7 @@ static int open_ports(struct og_dataplane *dp, const struct og_dataplane_opts *o
 		ret = og_packet_pool_create(&pools[i], packets_of(opts, i, dp->nb_cores));
 	if (ret == 0)
 		ret = is_ethdev(opts) ? open_device_ports(ports, pools, dp->nb_cores, opts)
-				      : open_socket_ports(ports, pools, dp->nb_cores, opts);
+				      : open_socket_ports(dp, ports, pools, opts);
 	if (ret < 0) {
 		for (uint16_t i = 0; i < dp->nb_cores; i++)
 			rte_mempool_free(pools[i]);
@@ -433,6 +444,7 @@ void og_dataplane_core_env(struct og_dataplane *dp, uint16_t idx, struct og_core
 	env->tx = og_lcore_tx(dp->cores[idx].lcore);
 	env->jobs = idx == 0 ? og_workers_jobs(dp->workers) : NULL;
 	env->events = og_stage_sink(dp->cores[idx].events);
+	env->tag_key = dp->tag_key;
 }
 
 void og_dataplane_env(struct og_dataplane *dp, struct og_core_env *env)

@@ -71,7 +71,7 @@ void og_dataplane_close(struct og_dataplane *dp);
 const char *og_dataplane_port_name(const struct og_dataplane *dp);
 /* Where `endpoint` is bound; ip 0.0.0.0 when to all addresses. */
 void og_dataplane_local_addr(const struct og_dataplane *dp, uint16_t endpoint, struct og_addr *out);
-/* Fills tx, jobs and events; rand is the caller's. */
+/* Fills all but rand, which is the caller's. */
 void og_dataplane_env(struct og_dataplane *dp, struct og_core_env *env);
 
 /* The same of any core; `jobs` is NULL but for core 0. */

@@ -379,6 +379,14 @@ static int open_one(struct og_port **out, struct rte_mempool *pool, const int *f
 	return og_port_mmsg_open(out, pool, fds, nb_endpoints);
 }
 
+static void know_streams(struct og_port *port, uint32_t tag_key)
+{
+	struct og_port_socket *s = OG_CONTAINER_OF(port, struct og_port_socket, port);
+
+	for (uint16_t i = 0; i < port->nb_endpoints; i++)
+		s->shed[i].tag_key = tag_key;
+}
+
 int og_port_socket_open(struct og_port **out, struct rte_mempool *const *pools, uint16_t nb,
 	const struct og_port_socket_opts *opts)
 {
@@ -393,8 +401,10 @@ int og_port_socket_open(struct og_port **out, struct rte_mempool *const *pools, 
 		return ret;
 	for (uint16_t k = 0; k < nb; k++) {
 		ret = open_one(&out[k], pools[k], fds[k], &io_uring, opts->nb_endpoints);
-		if (ret == 0)
+		if (ret == 0) {
+			know_streams(out[k], opts->tag_key);
 			continue;
+		}
 		for (uint16_t i = 0; i < k; i++)
 			out[i]->ops->close(out[i]);
 		for (uint16_t i = k; i < nb; i++)

@@ -20,6 +20,7 @@ struct og_port_socket_opts {
 	struct og_addr bind;
 	uint16_t nb_endpoints; /* 2: a client socket too, on any port of the same address */
 	bool no_io_uring;      /* recvmmsg even where io_uring works */
+	uint32_t tag_key;      /* what all streams of ours are told by in a flood; 0: by a byte */
 	/*
 	 * Which of several ports gets a datagram: a classic BPF program over its bytes that returns the port's number. Without one, or where the kernel does not take it, the
 	 * kernel goes by a hash of the addresses.

@@ -15,7 +15,6 @@ enum {
 	SLOW_PART = 128, /* while there is a queue at all */
 	TURNS_MAX = 512,
 	CHANGE_PART = 8, /* a filter that is wrong by an eighth is replaced */
-	STREAM_BYTE = 0xff,
 };
 #define SOME_WAIT_NS (200 * OG_NS_PER_US)
 
@@ -55,7 +54,7 @@ void og_shed_seen(
 	const struct og_addr host = host_of(from);
 	bool private = og_addr_is_private(from);
 
-	if (len_bytes > 0 && data[0] == STREAM_BYTE)
+	if (og_stream_tag_fits(data, len_bytes, s->tag_key))
 		return;
 	s->nb_seen++;
 	count(s->sources, og_addr_key(private ? from : &host));
@@ -72,7 +71,7 @@ static bool rule_is_for(const struct og_shed_rule *r, const struct og_addr *from
 bool og_shed_drops(
 	const struct og_shed *s, const struct og_addr *from, const uint8_t *data, size_t len_bytes)
 {
-	if (!s->stands || (len_bytes > 0 && data[0] == STREAM_BYTE))
+	if (!s->stands || og_stream_tag_fits(data, len_bytes, s->tag_key))
 		return false;
 	for (uint32_t i = 0; i < s->nb_rules; i++)
 		if (rule_is_for(&s->rules[i], from))
@@ -209,8 +208,10 @@ static void emit(struct program *p, uint16_t code, uint32_t k, uint8_t jt, uint8
 
 /* What a UDP socket's filter sees begins with the UDP head. */
 enum { AT_PORT = 0, AT_DATA = sizeof(struct udphdr), AT_HOST = offsetof(struct iphdr, saddr) };
+enum { STREAM_STEPS = 11 };
 enum { RULE_STEPS = 8 };
-static_assert(RULE_STEPS * OG_SHED_RULES + 4 <= (int)OG_SHED_PROGRAM, "all rules fit");
+static_assert(
+	STREAM_STEPS + RULE_STEPS * OG_SHED_RULES + 1 <= (int)OG_SHED_PROGRAM, "all rules fit");
 
 static void emit_rule(struct program *p, const struct og_shed_rule *r)
 {
@@ -231,14 +232,30 @@ static void emit_rule(struct program *p, const struct og_shed_rule *r)
 	emit(p, BPF_RET | BPF_K, 0, 0, 0);
 }
 
+/* Streams are let in: og_stream_tag_fits(). */
+static void emit_streams(struct program *p, uint32_t tag_key)
+{
+	/* A datagram that has not so many bytes ends at a load, dropped, and is no loss. */
+	emit(p, BPF_LD | BPF_B | BPF_ABS, AT_DATA, 0, 0);
+	emit(p, BPF_JMP | BPF_JEQ | BPF_K, OG_STREAM_BYTE, 0, tag_key ? STREAM_STEPS - 2 : 1);
+	if (tag_key) {
+		emit(p, BPF_LD | BPF_W | BPF_ABS, AT_DATA + OG_STREAM_ID_AT, 0, 0);
+		emit(p, BPF_MISC | BPF_TAX, 0, 0, 0);
+		emit(p, BPF_ALU | BPF_AND | BPF_K, ~(uint32_t)OG_STREAM_TAG_MASK, 0, 0);
+		emit(p, BPF_ALU | BPF_MUL | BPF_K, tag_key, 0, 0);
+		emit(p, BPF_ALU | BPF_RSH | BPF_K, OG_STREAM_TAG_SHIFT, 0, 0);
+		emit(p, BPF_ALU | BPF_XOR | BPF_X, 0, 0, 0);
+		emit(p, BPF_ALU | BPF_AND | BPF_K, OG_STREAM_TAG_MASK, 0, 0);
+		emit(p, BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 1);
+	}
+	emit(p, BPF_RET | BPF_K, UINT32_MAX, 0, 0);
+}
+
 uint16_t og_shed_program(const struct og_shed *s, struct sock_filter out[OG_SHED_PROGRAM])
 {
 	struct program p = {out, 0};
 
-	/* A datagram without a first byte ends here, dropped, and is no loss. */
-	emit(&p, BPF_LD | BPF_B | BPF_ABS, AT_DATA, 0, 0);
-	emit(&p, BPF_JMP | BPF_JEQ | BPF_K, STREAM_BYTE, 0, 1);
-	emit(&p, BPF_RET | BPF_K, UINT32_MAX, 0, 0);
+	emit_streams(&p, s->tag_key);
 	for (uint32_t i = 0; i < s->nb_rules; i++)
 		emit_rule(&p, &s->rules[i]);
 	emit(&p, BPF_RET | BPF_K, UINT32_MAX, 0, 0);

@@ -11,7 +11,8 @@
  * address, a rack of servers one /24. Should no port alone be to blame there, the address is; should
  * no address be, everybody is cut alike, which keeps the streams alive.
  *
- * Datagrams of streams are never cut: their windows bound them, and who is established comes first.
+ * Datagrams of streams are never cut: their windows bound them, and who is established comes first. What
+ * begins like one, but for an id that we never gave to anybody, is cut like all else.
  *
  * Source:  Misra and Gries, "Finding repeated elements", 1982; CoDel's standing queue (RFC 8289).
  * Units:   ns of any monotonic clock.
@@ -20,6 +21,7 @@
  */
 #pragma once
 #include "base/addr.h"
+#include "base/stream_tag.h"
 
 #include <linux/filter.h>
 
@@ -27,8 +29,8 @@ enum {
 	OG_SHED_RULES = 16,
 	OG_SHED_COUNTERS = 16,   /* any source with more than a 17th of all is found */
 	OG_SHED_QUEUE_MIN = 256, /* datagrams: a closed loop of requests is no flood */
-	OG_SHED_PROGRAM = 8 * OG_SHED_RULES + 8, /* instructions at most */
-	OG_SHED_ALL = 1 << 20,                   /* `admit` of everything */
+	OG_SHED_PROGRAM = 8 * OG_SHED_RULES + 16, /* instructions at most */
+	OG_SHED_ALL = 1 << 20,                    /* `admit` of everything */
 };
 #define OG_SHED_TURN_NS (5 * OG_NS_PER_MS)
 #define OG_SHED_WAIT_NS OG_NS_PER_MS /* longer is a queue that stands */
@@ -44,6 +46,7 @@ struct og_shed_counter {
 };
 
 struct og_shed {
+	uint32_t tag_key;   /* of our streams; 0: all that begins like a stream is one */
 	uint64_t turned_ns; /* the last turn */
 	bool stands;        /* the queue did: count who is in it */
 	uint32_t nb_taken;  /* datagrams received since; the owner counts */

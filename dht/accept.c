@@ -15,8 +15,9 @@ enum {
 	WAITERS = 4, /* copies of N that arrive while the jobs run */
 	ANSWER_MAX = 400,
 	BUCKETS = 4096,
-	LOAD_DIVISOR = 8,     /* of the jobs in work: from there on only proven sources */
-	CLIENT_NET = 1 << 24, /* tells a /24 from a host in a budget's keys */
+	LOAD_DIVISOR = 8,      /* of the jobs in work: from there on only proven sources */
+	STRANGERS_PER_S = 512, /* handshakes of others, all together: a sixth of a CPU */
+	CLIENT_NET = 1 << 24,  /* tells a /24 from a host in a budget's keys */
 };
 
 static const uint64_t stage_ns = 10 * OG_NS_PER_S; /* every stage lasts as long */
@@ -76,6 +77,7 @@ struct og_dht_accept {
 		uint32_t first, last, count;
 	} stages[NB_STAGES];
 	struct og_dht_budget *clients, *relays;
+	struct og_dht_rate strangers;
 	uint8_t digest_key[32];
 	struct og_dht_replay replay;
 };
@@ -325,22 +327,19 @@ static bool within_limits(struct og_dht_accept *acc, const struct waiter *w, uin
 
 /*
  * Under load a source that never answered us gets a PING instead of four scalar multiplications:
- * a client that waits for its handshake answers it, and is proven when it asks again.
+ * a client that waits for its handshake answers it, and is proven when it asks again. Load is also what
+ * strangers alone make of it: a flood must not keep a worker busy, whose CPU others may need.
  */
-static bool challenge(struct og_dht_accept *acc, const struct waiter *w, uint64_t now_ns)
+static bool strangers_wait(struct og_dht_accept *acc, uint64_t now_ns)
 {
-	if (acc->stages[WORKING].count < acc->nb_jobs_max / LOAD_DIVISOR ||
-		og_dht_rpc_address_proven(acc->env->rpc, &w->src, now_ns))
-		return false;
+	return acc->stages[WORKING].count >= acc->nb_jobs_max / LOAD_DIVISOR ||
+	       !og_dht_rate_has(&acc->strangers, 1, now_ns);
+}
+
+static void challenge(struct og_dht_accept *acc, const struct waiter *w, uint64_t now_ns)
+{
 	og_count(&acc->env->counts.handshakes_challenged);
-	og_dht_request_send(acc->env->rpc,
-		&(struct og_dht_request){.to = w->src,
-			.internal = true,
-			.command = OG_DHT_PING,
-			.sends = 1,
-			.endpoint = w->endpoint},
-		NULL, now_ns);
-	return true;
+	og_dht_rpc_challenge(acc->env->rpc, w->endpoint, &w->src, now_ns);
 }
 
 static struct og_job *begin_job(struct og_dht_accept *acc, uint32_t i, enum og_dht_job kind)
@@ -392,11 +391,18 @@ void og_dht_accept_handshake(struct og_dht_accept *acc, const struct og_dht_inco
 	struct og_dht_counts *counts = &acc->env->counts;
 	struct waiter w;
 	uint8_t digest[32];
+	bool stranger;
 	uint32_t i;
 
 	if (!waiter_of(&w, in, h) || h->noise_bytes <= OG_NOISE_IK_1_OVERHEAD ||
 		h->noise_bytes > OG_JOB_MESSAGE_1_MAX) {
 		og_count(&counts->handshakes_bad);
+		return;
+	}
+	stranger = !og_dht_rpc_address_proven(acc->env->rpc, &w.src, now_ns);
+	/* Before the hash: even a copy of what was answered is answered to who proves itself. */
+	if (stranger && strangers_wait(acc, now_ns)) {
+		challenge(acc, &w, now_ns);
 		return;
 	}
 	og_blake2b_keyed(digest, acc->digest_key, sizeof(acc->digest_key),
@@ -414,8 +420,8 @@ void og_dht_accept_handshake(struct og_dht_accept *acc, const struct og_dht_inco
 		og_count(&counts->handshakes_limited);
 		return;
 	}
-	if (challenge(acc, &w, now_ns))
-		return;
+	if (stranger)
+		(void)og_dht_rate_take(&acc->strangers, 1, now_ns); /* there is one */
 	open_session(acc, &w, h, digest, now_ns);
 }
 
@@ -671,6 +677,7 @@ int og_dht_accept_create(
 	acc->nb_sessions = og_dht_or(opts->nb_accepts, 1024);
 	acc->nb_jobs_max = OG_MIN(og_dht_or(opts->nb_noise_jobs, 256), acc->nb_sessions);
 	og_rand_fill(env->rand, acc->digest_key, sizeof(acc->digest_key));
+	og_dht_rate_init(&acc->strangers, STRANGERS_PER_S, STRANGERS_PER_S, 0);
 	if (allocate(acc, opts) < 0) {
 		og_dht_accept_destroy(acc);
 		return -ENOMEM;

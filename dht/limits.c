@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static uint32_t hash_set(uint64_t key, uint64_t seed, uint32_t nb_sets)
+uint32_t og_dht_set_of(uint64_t key, uint64_t seed, uint32_t nb_sets)
 {
 	uint64_t x = (key ^ seed) * 0x9e3779b97f4a7c15ull;
 
@@ -47,7 +47,7 @@ void og_dht_proven_destroy(struct og_dht_proven *p)
 void og_dht_proven_add(struct og_dht_proven *p, const struct og_addr *a, uint64_t now_ns)
 {
 	uint64_t key = og_addr_key(a);
-	struct proof *set = &p->proofs[hash_set(key, p->seed, p->nb_sets) * OG_DHT_WAYS];
+	struct proof *set = &p->proofs[og_dht_set_of(key, p->seed, p->nb_sets) * OG_DHT_WAYS];
 	struct proof *oldest = set;
 
 	for (unsigned i = 0; i < OG_DHT_WAYS; i++) {
@@ -64,7 +64,7 @@ void og_dht_proven_add(struct og_dht_proven *p, const struct og_addr *a, uint64_
 bool og_dht_proven_has(const struct og_dht_proven *p, const struct og_addr *a, uint64_t now_ns)
 {
 	uint64_t key = og_addr_key(a);
-	const struct proof *set = &p->proofs[hash_set(key, p->seed, p->nb_sets) * OG_DHT_WAYS];
+	const struct proof *set = &p->proofs[og_dht_set_of(key, p->seed, p->nb_sets) * OG_DHT_WAYS];
 
 	for (unsigned i = 0; i < OG_DHT_WAYS; i++)
 		if (set[i].key == key)
@@ -100,11 +100,16 @@ static void refill(struct og_dht_rate *r, uint64_t now_ns)
 	r->level = OG_MIN(r->level + gained, r->burst);
 }
 
-bool og_dht_rate_take(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns)
+bool og_dht_rate_has(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns)
 {
 	if (now_ns > r->last_ns)
 		refill(r, now_ns);
-	if (amount > r->level)
+	return amount <= r->level;
+}
+
+bool og_dht_rate_take(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns)
+{
+	if (!og_dht_rate_has(r, amount, now_ns))
 		return false;
 	r->level -= amount;
 	return true;
@@ -151,7 +156,7 @@ void og_dht_budget_destroy(struct og_dht_budget *b)
 
 bool og_dht_budget_take(struct og_dht_budget *b, uint32_t key, uint64_t amount, uint64_t now_ns)
 {
-	struct account *set = &b->accounts[hash_set(key, b->seed, b->nb_sets) * OG_DHT_WAYS];
+	struct account *set = &b->accounts[og_dht_set_of(key, b->seed, b->nb_sets) * OG_DHT_WAYS];
 	struct account *victim = set;
 
 	for (unsigned i = 0; i < OG_DHT_WAYS; i++) {

@@ -12,6 +12,9 @@
 
 enum { OG_DHT_WAYS = 4 };
 
+/* Which set of a table an entry belongs to; nb_sets is a power of two. */
+uint32_t og_dht_set_of(uint64_t key, uint64_t seed, uint32_t nb_sets);
+
 struct og_dht_proven;
 
 /* nb_entries is a power of two. */
@@ -30,6 +33,7 @@ struct og_dht_rate {
 };
 
 void og_dht_rate_init(struct og_dht_rate *r, uint64_t rate_per_s, uint64_t burst, uint64_t now_ns);
+bool og_dht_rate_has(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns);
 bool og_dht_rate_take(struct og_dht_rate *r, uint64_t amount, uint64_t now_ns);
 void og_dht_rate_give_back(struct og_dht_rate *r, uint64_t amount);
 

@@ -124,6 +124,10 @@ static int create_limits(struct og_dht_rpc *rpc, const struct og_dht_rpc_opts *o
 		&rpc->proven, OG_DHT_PROVEN_ENTRIES, og_rand_u64(rpc->rand), OG_DHT_PROVEN_NS);
 	if (ret < 0)
 		return ret;
+	ret = og_dht_challenges_create(
+		&rpc->challenges, OG_DHT_CHALLENGE_ENTRIES, og_rand_u64(rpc->rand));
+	if (ret < 0)
+		return ret;
 	ret = og_dht_budget_create(
 		&rpc->value_subnets, OG_DHT_BUDGET_ENTRIES, og_rand_u64(rpc->rand), subnet, subnet);
 	if (ret < 0)
@@ -194,6 +198,7 @@ void og_dht_rpc_destroy(struct og_dht_rpc *rpc)
 	og_dht_requests_destroy(&rpc->req);
 	og_dht_queries_destroy(rpc);
 	og_dht_proven_destroy(rpc->proven);
+	og_dht_challenges_destroy(rpc->challenges);
 	og_dht_budget_destroy(rpc->value_subnets);
 	og_dht_budget_destroy(rpc->nat_pings);
 	free(rpc->delayed);

@@ -95,6 +95,12 @@ struct og_rand *og_dht_rpc_rand(struct og_dht_rpc *rpc);
 /* It answered one of our requests within the last 10 min. */
 bool og_dht_rpc_address_proven(
 	const struct og_dht_rpc *rpc, const struct og_addr *a, uint64_t now_ns);
+/*
+ * Ask a stranger for a proof with one PING, which takes no room from other requests. A source or a /24 of
+ * which many come is asked now and then only.
+ */
+void og_dht_rpc_challenge(
+	struct og_dht_rpc *rpc, uint16_t endpoint, const struct og_addr *to, uint64_t now_ns);
 /* The limits per address do not apply to it: loopback, private and listed ranges. */
 bool og_dht_rpc_address_exempt(const struct og_dht_rpc *rpc, const struct og_addr *a);
 /* How often a sleep (a gap of more than 15 s between ticks) was noticed. */

@@ -28,6 +28,7 @@ static void add_drops(const struct og_dht_counters *c)
 		[OG_DHT_DROP_SUBNET_LIMIT] = "reason=\"subnet_limit\"",
 		[OG_DHT_DROP_QUERY_NODES] = "reason=\"query_nodes\"",
 		[OG_DHT_DROP_HINT_LIMIT] = "reason=\"hint_limit\"",
+		[OG_DHT_DROP_CHALLENGE_NET] = "reason=\"challenge_limit\"",
 	};
 
 	for (unsigned i = 0; i < OG_DHT_NB_DROPS; i++)
@@ -63,6 +64,11 @@ void og_dht_rpc_metrics_register(struct og_dht_rpc *rpc)
 	add("og_dht_swaps_total", NULL, "Silent nodes replaced by newcomers.", OG_METRIC_COUNTER,
 		&c->swaps);
 	add("og_dht_hints_sent_total", NULL, "Down hints sent.", OG_METRIC_COUNTER, &c->hints_out);
+	add("og_dht_challenges_sent_total", NULL,
+		"Strangers asked to prove their address before a handshake.", OG_METRIC_COUNTER,
+		&c->challenges_out);
+	add("og_dht_challenges_met_total", NULL, "Of them those that did.", OG_METRIC_COUNTER,
+		&c->challenges_met);
 	add("og_dht_wakeups_total", NULL, "Sleeps of the machine noticed.", OG_METRIC_COUNTER,
 		&c->wakeups);
 	add("og_dht_table_nodes", NULL, "Nodes in the routing table.", OG_METRIC_GAUGE,

@@ -5,6 +5,7 @@
 #include "base/count.h"
 #include "base/metrics.h"
 #include "crypto/token.h"
+#include "dht/challenge.h"
 #include "dht/limits.h"
 #include "dht/nat.h"
 #include "dht/query.h"
@@ -22,6 +23,7 @@ enum {
 	OG_DHT_REQUEST_BYTES = 1216, /* a request with every part and the largest value */
 	OG_DHT_TABLE_NODES = 2048,
 	OG_DHT_PROVEN_ENTRIES = 16384,
+	OG_DHT_CHALLENGE_ENTRIES = 65536,
 	OG_DHT_BUDGET_ENTRIES = 4096,
 	OG_DHT_ISSUED_TOKENS = 512, /* a power of two */
 
@@ -60,6 +62,7 @@ enum og_dht_drop {
 	OG_DHT_DROP_SUBNET_LIMIT,   /* node not added: too many of its /24 */
 	OG_DHT_DROP_QUERY_NODES,    /* closer node not followed: query has seen too many */
 	OG_DHT_DROP_HINT_LIMIT,     /* down hint not sent */
+	OG_DHT_DROP_CHALLENGE_NET,  /* stranger not challenged: too many of its /24 */
 	OG_DHT_NB_DROPS,
 };
 
@@ -77,6 +80,8 @@ struct og_dht_counters {
 	uint64_t nodes_removed;
 	uint64_t swaps;
 	uint64_t hints_out;
+	uint64_t challenges_out;
+	uint64_t challenges_met;
 	uint64_t wakeups;
 	uint64_t table_nodes; /* gauge */
 	uint64_t outstanding; /* gauge: requests */
@@ -241,6 +246,7 @@ struct og_dht_rpc {
 	struct og_dht_self self;
 
 	struct og_dht_proven *proven;
+	struct og_dht_challenges *challenges;
 	struct og_dht_budget *value_subnets;
 	struct og_dht_rate value_total;
 	struct og_dht_budget *nat_pings;

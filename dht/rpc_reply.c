@@ -1,5 +1,5 @@
 /*
- * rpc_reply.c: outgoing replies, and the rule that keeps this node from being an amplifier.
+ * rpc_reply.c: what is sent to whoever asked, and the rule that keeps this node from being an amplifier.
  *
  * An address is proven when it answered one of our requests. To any other, a reply stays within
  * three times the request, both counted with their IP and UDP headers: closer nodes are cut; a
@@ -198,4 +198,28 @@ void og_dht_rpc_relay(struct og_dht_rpc *rpc, uint16_t endpoint, const struct og
 
 	og_count(&rpc->count.requests_out);
 	send_msg(rpc, endpoint, dst, &m);
+}
+
+void og_dht_rpc_challenge(
+	struct og_dht_rpc *rpc, uint16_t endpoint, const struct og_addr *to, uint64_t now_ns)
+{
+	struct og_dht_msg m = {
+		.tid = (uint16_t)og_rand_u32(rpc->rand),
+		.to = *to,
+		.id = id_for(rpc, endpoint),
+		.internal = true,
+		.command = OG_DHT_PING,
+	};
+	int ret;
+
+	if (og_dht_is_self(rpc, to))
+		return;
+	ret = og_dht_challenge_add(
+		rpc->challenges, to, endpoint, m.tid, og_dht_rpc_address_exempt(rpc, to), now_ns);
+	if (ret == -EDQUOT)
+		og_dht_drop(rpc, OG_DHT_DROP_CHALLENGE_NET);
+	if (ret < 0)
+		return;
+	og_count(&rpc->count.challenges_out);
+	send_msg(rpc, endpoint, to, &m);
 }

@@ -351,6 +351,18 @@ bool og_dht_requests_is_own(
 	return s->len_bytes == len_bytes && memcmp(s->data, data, len_bytes) == 0;
 }
 
+/* Of no request in `slot`: it may be the one to a challenge. */
+static void unexpected(struct og_dht_rpc *rpc, const struct og_dht_slot *slot, uint16_t endpoint,
+	const struct og_addr *src, uint16_t tid, uint64_t now_ns)
+{
+	if (!og_dht_challenge_met(rpc->challenges, src, endpoint, tid, now_ns)) {
+		og_dht_drop(rpc, slot ? OG_DHT_DROP_FORGED_REPLY : OG_DHT_DROP_UNKNOWN_REPLY);
+		return;
+	}
+	og_count(&rpc->count.challenges_met);
+	og_dht_proven_add(rpc->proven, src, now_ns);
+}
+
 void og_dht_requests_input(struct og_dht_rpc *rpc, uint16_t endpoint, const struct og_addr *src,
 	const struct og_dht_msg *msg, uint64_t now_ns)
 {
@@ -361,12 +373,10 @@ void og_dht_requests_input(struct og_dht_rpc *rpc, uint16_t endpoint, const stru
 	uint64_t tag;
 	void *ctx;
 
-	if (!s || s->state != OG_DHT_SLOT_SENT) {
-		og_dht_drop(rpc, OG_DHT_DROP_UNKNOWN_REPLY);
-		return;
-	}
-	if (!og_addr_eq(&s->to, src) || s->reply_endpoint != endpoint) {
-		og_dht_drop(rpc, OG_DHT_DROP_FORGED_REPLY);
+	if (s && s->state != OG_DHT_SLOT_SENT)
+		s = NULL;
+	if (!s || !og_addr_eq(&s->to, src) || s->reply_endpoint != endpoint) {
+		unexpected(rpc, s, endpoint, src, msg->tid, now_ns);
 		return;
 	}
 	og_count(&rpc->count.replies_in);

@@ -55,6 +55,7 @@ int og_streams_create(struct og_streams **out, const struct og_streams_opts *opt
 		.nb_packets = opts->nb_packets,
 		.window_bytes = opts->window_bytes,
 		.core_idx = opts->core_idx,
+		.tag_key = opts->tag_key,
 		.tx = opts->tx,
 		.rand = opts->rand,
 		.ops = &udx_ops,

@@ -90,6 +90,7 @@ struct og_streams_opts {
 	uint32_t frame_max_bytes;    /* longest frame accepted; 0: 16 MiB, the longest there is */
 	uint32_t window_bytes;       /* receive window of a stream; 0: 4 MiB, the most */
 	uint8_t core_idx;            /* of this polling core; goes into the UDX ids, below 64 */
+	uint32_t tag_key;            /* likewise, see stream_tag.h */
 	struct og_tx *tx;
 	struct og_rand *rand;
 	const struct og_stream_ops *ops;

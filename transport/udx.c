@@ -29,7 +29,7 @@ int og_udx_create(struct og_udx **out, const struct og_udx_opts *opts)
 					     : OG_UDX_WINDOW_BYTES;
 	u->window_packets = OG_MAX(u->window_bytes / OG_UDX_WINDOW_UNIT, OG_UDX_SHARE_MIN);
 	u->ready = u->acks = u->starved = (struct og_udx_line){OG_UDX_LINE_END, OG_UDX_LINE_END};
-	ret = og_udx_table_create(&u->table, opts->nb_streams, opts->core_idx);
+	ret = og_udx_table_create(&u->table, opts->nb_streams, opts->core_idx, opts->tag_key);
 	if (ret < 0)
 		goto free_u;
 	ret = og_udx_pool_create(&u->pool, opts->nb_packets);

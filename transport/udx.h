@@ -104,6 +104,7 @@ struct og_udx_opts {
 	uint32_t nb_packets;   /* buffers, shared by all streams and both directions */
 	uint32_t window_bytes; /* to advertise at most; 0: OG_UDX_WINDOW_BYTES */
 	uint8_t core_idx;      /* put into the ids, below OG_UDX_CORES_MAX */
+	uint32_t tag_key;      /* likewise, see stream_tag.h */
 	struct og_tx *tx;
 	struct og_rand *rand;
 	const struct og_udx_ops *ops;

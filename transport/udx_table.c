@@ -1,15 +1,19 @@
 #include "transport/udx_table.h"
 
+#include "base/stream_tag.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
 static const uint32_t farewell_bit = 1u << 31;
 
-int og_udx_table_create(struct og_udx_table *t, uint32_t nb_streams, uint8_t core_idx)
+int og_udx_table_create(
+	struct og_udx_table *t, uint32_t nb_streams, uint8_t core_idx, uint32_t tag_key)
 {
 	uint32_t size = 16;
 
-	*t = (struct og_udx_table){.core_idx = core_idx, .nb_farewells = nb_streams};
+	*t = (struct og_udx_table){
+		.core_idx = core_idx, .tag_key = tag_key, .nb_farewells = nb_streams};
 	if (nb_streams == 0 || nb_streams > 1u << 20 || core_idx >= OG_UDX_CORES_MAX)
 		return -EINVAL;
 	while (size < nb_streams * 4) /* streams and farewells: at most half full */
@@ -49,9 +53,10 @@ uint32_t og_udx_table_new_id(const struct og_udx_table *t, struct og_rand *rand)
 {
 	uint32_t id;
 
-	do
+	do {
 		id = (og_rand_u32(rand) & ~(uint32_t)(OG_UDX_CORES_MAX - 1)) | t->core_idx;
-	while (probe(t, id)->value);
+		id = og_stream_tag_put(id, t->tag_key);
+	} while (probe(t, id)->value);
 	return id;
 }
 

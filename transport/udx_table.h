@@ -35,17 +35,21 @@ struct og_udx_table {
 	struct og_udx_entry *entries;
 	uint32_t mask;
 	uint8_t core_idx;
+	uint32_t tag_key;
 	struct og_udx_farewell *farewells; /* a ring in order of until_ns */
 	uint32_t nb_farewells;
 	uint32_t oldest;
 	uint32_t used;
 };
 
-int og_udx_table_create(
-	struct og_udx_table *t, uint32_t nb_streams, uint8_t core_idx) OG_MUST_CHECK;
+int og_udx_table_create(struct og_udx_table *t, uint32_t nb_streams, uint8_t core_idx,
+	uint32_t tag_key) OG_MUST_CHECK;
 void og_udx_table_destroy(struct og_udx_table *t);
 
-/* An id that is not in the table, random but for core_idx in its low OG_UDX_CORE_BITS bits. */
+/*
+ * An id that is not in the table, random but for core_idx in its low OG_UDX_CORE_BITS bits and the tag
+ * of stream_tag.h.
+ */
 uint32_t og_udx_table_new_id(const struct og_udx_table *t, struct og_rand *rand);
 void og_udx_table_insert(struct og_udx_table *t, uint32_t id, uint32_t slot);
 void og_udx_table_remove(struct og_udx_table *t, uint32_t id);

@@ -134,7 +134,7 @@ static struct node *node_start(bool first)
 	og_rand_system(&n->rand);
 	og_rand_fill(&n->rand, seed, sizeof(seed));
 	og_keypair_from_seed(&keys, seed);
-	co.env = (struct og_core_env){&n->tx, &n->jobs, &n->events, &n->rand};
+	co.env = (struct og_core_env){&n->tx, &n->jobs, &n->events, &n->rand, 0};
 	co.local[0] = n->addr;
 	if (first) {
 		bootstrap = n->addr;

@@ -35,7 +35,7 @@ struct ask_record {
 	size_t got_bytes;
 };
 
-enum { ASKS_MAX = 65536 };
+enum { ASKS_MAX = 65536, TAG_KEY = 0x1234567 };
 
 struct sim {
 	struct og_rand rand;
@@ -404,7 +404,7 @@ static void boot(struct sim_node *n)
 {
 	const struct sim_node_opts *o = &n->opts;
 	struct og_cluster_core_opts co = {
-		.env = {&n->tx, &n->jobs, &n->events, &n->rand},
+		.env = {&n->tx, &n->jobs, &n->events, &n->rand, TAG_KEY},
 		.keys = &n->keys,
 		.local = {o->addr},
 		.lan_addrs = &o->addr,

@@ -39,7 +39,7 @@ Test(core, asks_to_be_ticked_again_when_the_swarm_has_given_the_dht_work)
 	struct og_sink events = {push};
 	struct og_rand rand;
 	struct og_keypair keys;
-	struct og_cluster_core_opts opts = {.env = {&tx, &jobs, &events, &rand},
+	struct og_cluster_core_opts opts = {.env = {&tx, &jobs, &events, &rand, 0},
 		.keys = &keys,
 		.local = {{{127, 0, 0, 1}, 7000}},
 		.public_addr = {{127, 0, 0, 1}, 7000},

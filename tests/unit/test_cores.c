@@ -9,9 +9,11 @@
 #include "transport/udx_wire.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
 
 enum { PEERS = 8, QUEUE = 4096, DATAGRAM = 1500, A0 = 0, A1 = 1, B = 2, NB_BOXES = 3 };
+enum { TAG_KEY = 0x1234567 };
 
 struct message {
 	struct og_msg m;
@@ -44,7 +46,7 @@ static struct box boxes[NB_BOXES];
 static struct og_keypair keys[2];
 static struct og_dht_view *view;
 static uint64_t now;
-static uint32_t arrivals, handed_over, offers, withdrawn;
+static uint32_t arrivals, handed_over, offers, withdrawn, keys_refused;
 static bool all_at_core_0;
 
 /* Datagrams under way. */
@@ -114,8 +116,13 @@ static int on_event(struct og_sink *sink, const struct og_msg *m)
 static int on_link(struct og_sink *sink, const struct og_msg *m)
 {
 	struct box *b = OG_CONTAINER_OF(sink, struct box, link);
-	struct message *slot = &b->inbox[b->tail++ % QUEUE];
+	struct message *slot;
 
+	if (m->type == OG_LINK_CONNECTED && keys_refused > 0) {
+		keys_refused--;
+		return -EAGAIN;
+	}
+	slot = &b->inbox[b->tail++ % QUEUE];
 	offers += m->type == OG_LINK_OFFER;
 	withdrawn += m->type == OG_LINK_WITHDRAWN;
 	slot->m = *m;
@@ -217,18 +224,19 @@ static void create(uint8_t peer_seed)
 		og_keypair_from_seed(&keys[i], seeds[i]);
 	cr_assert_eq(og_dht_view_create(&view, 2), 0);
 	co.env = (struct og_core_env){
-		&boxes[A0].tx, &boxes[A0].jobs, &boxes[A0].events, &boxes[A0].rand};
+		&boxes[A0].tx, &boxes[A0].jobs, &boxes[A0].events, &boxes[A0].rand, TAG_KEY};
 	co.keys = &keys[0];
 	co.links[1] = &boxes[A1].link;
 	co.view = view;
 	cr_assert_eq(og_cluster_core_create(&boxes[A0].core, &co, now), 0);
-	so.env = (struct og_core_env){&boxes[A1].tx, NULL, &boxes[A1].events, &boxes[A1].rand};
+	so.env = (struct og_core_env){
+		&boxes[A1].tx, NULL, &boxes[A1].events, &boxes[A1].rand, TAG_KEY};
 	so.home = &boxes[A0].link;
 	so.view = view;
 	so.own_key = keys[0].public_key;
 	cr_assert_eq(og_stream_core_create(&boxes[A1].core, &so, now), 0);
 	co = (struct og_cluster_core_opts){
-		.env = {&boxes[B].tx, &boxes[B].jobs, &boxes[B].events, &boxes[B].rand},
+		.env = {&boxes[B].tx, &boxes[B].jobs, &boxes[B].events, &boxes[B].rand, 0},
 		.keys = &keys[1],
 		.local = {b},
 		.bootstrap = &a,
@@ -348,6 +356,16 @@ Test(cores, nobody_is_answered_before_core_1_has_the_stream)
 	run_for(10 * OG_NS_PER_S);
 	cr_assert_geq(boxes[B].nb_open, 2);
 	cr_assert_eq(boxes[A1].nb_open, boxes[B].nb_open);
+	destroy();
+}
+
+Test(cores, keys_wait_while_the_way_to_core_1_is_full)
+{
+	keys_refused = 20;
+	create_for_core_1(B);
+	cr_assert_eq(keys_refused, 0);
+	cr_assert_eq(boxes[B].nb_open, 1);
+	talk();
 	destroy();
 }
 

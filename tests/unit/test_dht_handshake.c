@@ -580,6 +580,61 @@ Test(dht_handshake, clients_connect_under_more_handshakes_than_a_worker_can_do)
 	cr_assert_geq(connects_in_a_flood(330 * OG_NS_PER_US), 99);
 }
 
+/*
+ * Sources that never answer, each heard of once, 20 a millisecond. The node looks topics up, and clients
+ * come that it does not know yet.
+ */
+Test(dht_handshake, challenges_leave_the_node_its_own_requests)
+{
+	enum { CLIENTS = 20, TURN_MS = 400 };
+	const struct og_dht_opts defaults = {0};
+	struct net_node *server, *clients[CLIENTS];
+	uint32_t sent = 0, done_late = 0, connected = 0;
+
+	net_grow(&net, 4);
+	server = listening_server(&defaults);
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		clients[i] = net_add_member(&net, 0x0a000201 + i, 5000, OG_NO);
+	net_run(&net, 5 * second);
+	net.stranger = NULL;
+	net.job_takes_ns = 330 * OG_NS_PER_US;
+	for (uint32_t ms = 0; ms < CLIENTS * TURN_MS; ms++) {
+		const uint32_t turn = ms / TURN_MS;
+		const uint8_t topic[32] = {(uint8_t)turn};
+
+		if (ms % TURN_MS == 0) {
+			cr_assert_eq(og_dht_lookup(server->dht, topic, net.sim.now_ns), 0);
+			net_kick(server);
+			cr_assert_eq(og_dht_connect(clients[turn]->dht, server->kp.public_key, NULL,
+					     0, turn, net.sim.now_ns),
+				0);
+			net_kick(clients[turn]);
+		}
+		if (ms % TURN_MS == TURN_MS - 1)
+			done_late += server->nb_topic_done != turn + 1;
+		for (int k = 0; k < 20; k++, sent++) {
+			struct og_addr from = sim_addr(0x0a100000 + sent, 2000);
+			uint8_t n1[300];
+			uint32_t n = message_1(n1, 5000 + sent, &plain_client);
+
+			shake(&from, server,
+				(struct og_dht_handshake){.noise = n1, .noise_bytes = n},
+				(uint16_t)sent);
+		}
+		net_run(&net, OG_NS_PER_MS);
+	}
+	net_run(&net, 30 * second);
+	for (uint32_t i = 0; i < CLIENTS; i++)
+		connected += clients[i]->nb_connected;
+	cr_assert_gt(og_dht_counts(server->dht)->handshakes_challenged, 140000);
+	cr_expect_leq(og_dht_counts(server->dht)->handshakes, 10 * 512, "%lu for strangers",
+		og_dht_counts(server->dht)->handshakes);
+	cr_expect_eq(done_late, 0, "%u of 20 lookups took long", done_late);
+	cr_expect_eq(connected, CLIENTS, "%u connected", connected);
+	cr_expect_eq(og_dht_rpc(server->dht)->count.drops[OG_DHT_DROP_REQUEST_LIMIT], 0,
+		"%lu refused", og_dht_rpc(server->dht)->count.drops[OG_DHT_DROP_REQUEST_LIMIT]);
+}
+
 Test(dht_handshake, a_source_on_the_internet_has_a_rate)
 {
 	const struct og_dht_opts limits = {.handshakes_per_s = 20};
@@ -599,6 +654,26 @@ Test(dht_handshake, a_source_on_the_internet_has_a_rate)
 	cr_assert_leq(nb_heard, 45);
 	cr_assert_geq(nb_heard, 35);
 	cr_assert_gt(og_dht_counts(server->dht)->handshakes_limited, 900);
+}
+
+Test(dht_handshake, a_source_beyond_its_rate_takes_nothing_from_other_strangers)
+{
+	const struct og_dht_opts limits = {.handshakes_per_s = 20};
+	struct net_node *server;
+
+	net_grow(&net, 3);
+	server = listening_server(&limits);
+	net.stranger = NULL; /* none answers a PING */
+	for (uint32_t i = 0; i < 2000; i++) {
+		uint8_t n1[300];
+		uint32_t n = message_1(n1, i, &plain_client);
+
+		shake(&wan, server, (struct og_dht_handshake){.noise = n1, .noise_bytes = n},
+			(uint16_t)i);
+		net_run(&net, OG_NS_PER_MS);
+	}
+	cr_assert_gt(og_dht_counts(server->dht)->handshakes_limited, 1900);
+	cr_assert_eq(og_dht_counts(server->dht)->handshakes_challenged, 0);
 }
 
 /* ---- 10,000 attempts of each kind that fails: nothing may stay behind ---- */

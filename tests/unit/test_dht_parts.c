@@ -1,11 +1,14 @@
 /* The small parts of the hyperdht layer, and handshakes captured from the reference. */
 #include "crypto/namespaces.h"
+#include "dht/challenge.h"
 #include "dht/relay_cache.h"
 #include "dht/replay.h"
 #include "dht/self.h"
 #include "dht/work.h"
 
 #include "dht_vectors.h"
+
+#include <errno.h>
 
 Test(dht_parts, the_local_address_that_shares_most_octets_is_chosen)
 {
@@ -75,6 +78,70 @@ Test(dht_parts, the_replay_filter_remembers_for_one_to_two_minutes)
 	cr_assert_not(og_dht_replay_has(&r, a, 4 * minute));
 	og_dht_replay_add(&r, a, 100 * minute);
 	cr_assert_not(og_dht_replay_has(&r, a, 200 * minute));
+}
+
+Test(dht_parts, a_challenge_is_met_once_with_its_tid_from_its_address)
+{
+	const struct og_addr a = {{8, 8, 8, 8}, 5}, other_port = {{8, 8, 8, 8}, 6};
+	struct og_dht_challenges *c;
+	uint64_t now_ns = 7 * OG_NS_PER_S;
+
+	cr_assert_eq(og_dht_challenges_create(&c, 1024, 1), 0);
+	cr_assert_not(og_dht_challenge_met(c, &a, 0, 77, now_ns), "nobody asked");
+	cr_assert_eq(og_dht_challenge_add(c, &a, 1, 77, false, now_ns), 0);
+	cr_assert_eq(og_dht_challenge_add(c, &a, 1, 78, false, now_ns), -EALREADY);
+	cr_assert_not(og_dht_challenge_met(c, &other_port, 1, 77, now_ns));
+	cr_assert_not(og_dht_challenge_met(c, &a, 0, 77, now_ns), "another endpoint");
+	cr_assert(og_dht_challenge_met(c, &a, 1, 77, now_ns + OG_NS_PER_S));
+	cr_assert_not(og_dht_challenge_met(c, &a, 1, 77, now_ns + OG_NS_PER_S), "once");
+	cr_assert_eq(og_dht_challenge_add(c, &a, 1, 79, false, now_ns + OG_NS_PER_S), 0);
+	cr_assert_not(og_dht_challenge_met(c, &a, 1, 79, now_ns + 4 * OG_NS_PER_S), "late");
+	og_dht_challenges_destroy(c);
+}
+
+Test(dht_parts, the_tid_of_a_challenge_cannot_be_found_by_trying)
+{
+	const struct og_addr a = {{8, 8, 8, 8}, 5};
+	struct og_dht_challenges *c;
+	uint64_t now_ns = 0;
+
+	cr_assert_eq(og_dht_challenges_create(&c, 1024, 1), 0);
+	cr_assert_eq(og_dht_challenge_add(c, &a, 0, 65535, false, now_ns), 0);
+	for (uint32_t tid = 0; tid <= UINT16_MAX; tid++)
+		cr_assert_not(og_dht_challenge_met(c, &a, 0, (uint16_t)tid, now_ns));
+	now_ns += OG_NS_PER_S;
+	cr_assert_eq(og_dht_challenge_add(c, &a, 0, 9, false, now_ns), 0);
+	cr_assert(og_dht_challenge_met(c, &a, 0, 9, now_ns), "the next one counts");
+	og_dht_challenges_destroy(c);
+}
+
+Test(dht_parts, who_is_challenged_is_not_forgotten_for_a_net_that_floods)
+{
+	const struct og_addr honest = {{8, 8, 8, 8}, 5};
+	struct og_dht_challenges *c;
+	uint32_t taken = 0, limited = 0;
+
+	cr_assert_eq(og_dht_challenges_create(&c, 65536, 1), 0);
+	cr_assert_eq(og_dht_challenge_add(c, &honest, 0, 9, false, 0), 0);
+	for (uint32_t i = 0; i < 200000; i++) {
+		struct og_addr a = {{9, 9, 9, (uint8_t)i}, (uint16_t)(1 + i / 256)};
+		int ret = og_dht_challenge_add(c, &a, 0, 9, false, i * OG_NS_PER_S / 200000);
+
+		taken += ret == 0;
+		limited += ret == -EDQUOT;
+	}
+	cr_assert_leq(taken, 2 * 256);
+	cr_assert_eq(taken + limited, 200000);
+	cr_assert(og_dht_challenge_met(c, &honest, 0, 9, OG_NS_PER_S));
+	/* Exempt ones, as in a network of tests, have no rate, and the table its bound. */
+	cr_assert_eq(og_dht_challenge_add(c, &honest, 0, 9, false, OG_NS_PER_S), 0);
+	for (uint32_t i = 0; i < 20000; i++) {
+		struct og_addr a = {{10, 9, (uint8_t)(i >> 8), (uint8_t)i}, 1};
+
+		cr_assert_eq(og_dht_challenge_add(c, &a, 0, 9, true, OG_NS_PER_S), 0);
+	}
+	cr_assert(og_dht_challenge_met(c, &honest, 0, 9, OG_NS_PER_S));
+	og_dht_challenges_destroy(c);
 }
 
 /* ---- stream.json: handshakes of the reference, through relays and direct ---- */

@@ -1,6 +1,7 @@
 #include "dataplane/shed.h"
 
 #include "base/bytes.h"
+#include "base/rand.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -163,6 +164,37 @@ Test(shed, never_cuts_for_what_streams_send)
 	see(&o, local, of_a_stream, 4000, false);
 	cr_assert_not(stand(&o));
 	cr_assert_eq(o.s.nb_rules, 0);
+}
+
+/* A packet for an id: our own, or one that has a wrong tag. */
+static void packet_of(uint8_t out[20], uint32_t id, uint32_t tag_key, bool ours)
+{
+	memset(out, 0, 20);
+	out[0] = OG_STREAM_BYTE;
+	out[1] = 1;
+	og_store_le32(out + OG_STREAM_ID_AT,
+		og_stream_tag_put(id, tag_key) ^ (ours ? 0 : 1u << (26 + id % 6)));
+}
+
+Test(shed, cuts_what_begins_like_a_stream_and_is_none)
+{
+	struct one o = standing();
+	uint8_t ours[20], stray[20];
+
+	o.s.tag_key = 0x9e3779b1;
+	packet_of(ours, 4711, o.s.tag_key, true);
+	packet_of(stray, 4711, o.s.tag_key, false);
+	for (int i = 0; i < 4000; i++) {
+		og_shed_seen(&o.s, &local, stray, sizeof(stray));
+		og_shed_seen(&o.s, &neighbour, ours, sizeof(ours));
+	}
+	o.s.nb_taken = 8000;
+	cr_assert(stand(&o));
+	cr_assert(admitted(&o.s, &local) < OG_SHED_ALL);
+	cr_assert_eq(admitted(&o.s, &neighbour), OG_SHED_ALL);
+	cr_assert(og_shed_drops(&o.s, &local, stray, sizeof(stray)));
+	cr_assert(og_shed_drops(&o.s, &local, stray, 7), "too short for an id");
+	cr_assert_not(og_shed_drops(&o.s, &local, ours, sizeof(ours)), "whoever sends it");
 }
 
 Test(shed, forgives_in_about_a_second)
@@ -370,6 +402,40 @@ Test(shed, program_drops_what_its_rules_say)
 	expect_cut(&w, anybody, 0, 0, 0);
 	expect_cut(&w, nobody, 0, 100, 100);
 	expect_cut(&w, w.source, OG_SHED_ALL / 2, 10, 90);
+	close(w.from);
+	close(w.to);
+	close(w.bystander);
+}
+
+/* Every id that we choose passes, from whomever; of others about one in 64. */
+Test(shed, program_knows_our_streams)
+{
+	struct wire w = open_wire();
+	struct og_shed s = {.nb_rules = 1}; /* nobody is let in */
+	struct og_rand rand;
+
+	og_rand_seeded(&rand, 7);
+	for (int k = 0; k < 20; k++) {
+		uint8_t packet[20], got[64];
+		int strays = 0;
+
+		s.tag_key = og_rand_u32(&rand) | 1;
+		attach(&w, &s);
+		for (int i = 0; i < 100; i++) {
+			packet_of(packet, og_rand_u32(&rand), s.tag_key, true);
+			cr_assert_eq(send(w.from, packet, sizeof(packet), 0), sizeof(packet));
+			cr_assert_eq(recv(w.to, got, sizeof(got), MSG_DONTWAIT), sizeof(packet));
+			packet_of(packet, og_rand_u32(&rand), s.tag_key, false);
+			cr_assert_eq(send(w.from, packet, sizeof(packet), 0), sizeof(packet));
+			cr_assert_lt(recv(w.to, got, sizeof(got), MSG_DONTWAIT), 0);
+			og_store_le32(packet + OG_STREAM_ID_AT, og_rand_u32(&rand));
+			cr_assert_eq(send(w.from, packet, sizeof(packet), 0), sizeof(packet));
+			strays += recv(w.to, got, sizeof(got), MSG_DONTWAIT) > 0;
+		}
+		cr_assert_leq(strays, 10);
+		cr_assert_eq(send(w.from, packet, 7, 0), 7);
+		cr_assert_lt(recv(w.to, got, sizeof(got), MSG_DONTWAIT), 0, "too short for an id");
+	}
 	close(w.from);
 	close(w.to);
 	close(w.bystander);

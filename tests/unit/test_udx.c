@@ -1,3 +1,4 @@
+#include "base/stream_tag.h"
 #include "transport/udx.h"
 
 #include "transport/udx_table.h"
@@ -958,18 +959,20 @@ Test(udx, shares_its_packet_pool)
 
 /* ---- parts ---- */
 
-Test(udx, ids_are_unique_and_carry_the_core)
+Test(udx, ids_are_unique_and_carry_the_core_and_the_tag)
 {
+	enum { TAG_KEY = 0x1234567 };
 	struct og_udx_table table;
 	struct og_udx_farewell *farewell;
 	struct og_rand rand;
 	uint32_t ids[1000];
 
 	og_rand_seeded(&rand, 1);
-	cr_assert_eq(og_udx_table_create(&table, 1000, 5), 0);
+	cr_assert_eq(og_udx_table_create(&table, 1000, 5, TAG_KEY), 0);
 	for (uint32_t i = 0; i < 1000; i++) {
 		ids[i] = og_udx_table_new_id(&table, &rand);
 		cr_assert_eq(ids[i] % OG_UDX_CORES_MAX, 5);
+		cr_assert_eq(og_stream_tag_put(ids[i], TAG_KEY), ids[i]);
 		cr_assert_eq(og_udx_table_find(&table, ids[i], &farewell), -1);
 		og_udx_table_insert(&table, ids[i], i);
 	}
