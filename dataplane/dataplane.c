@@ -183,6 +183,9 @@ static int open_device_ports(struct og_port **ports, struct rte_mempool *const *
 			  : open_ethdev_ports(ports, &nb_ports, pools,
 				    nb_queues(opts, dp->nb_cores), &dp->cores[0].doorbell, opts);
 
+	if (ret == 0 && dp->nb_cores > 1)
+		OG_LOG(port, INFO, "%u of %u polling cores have a pair of queues", nb_ports,
+			dp->nb_cores);
 	for (uint16_t i = nb_ports; i < dp->nb_cores && ret == 0; i++) {
 		ret = og_port_behind_open(&ports[i], pools[i], ports[0]);
 		if (ret < 0)

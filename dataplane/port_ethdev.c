@@ -1,6 +1,5 @@
 #include "dataplane/port_ethdev_priv.h"
 
-#include "base/log.h"
 #include "base/rand.h"
 #include "dataplane/doorbell.h"
 #include "dataplane/frame.h"
@@ -456,9 +455,6 @@ int og_port_ethdev_open(struct og_port **out, uint16_t *nb_ports, struct rte_mem
 		free_nic(nic);
 		return ret;
 	}
-	if (nb_pools > 1)
-		OG_LOG(port, INFO, "%u pairs of queues for %u polling cores", nic->nb_ports,
-			nb_pools);
 	for (uint16_t i = 0; i < nic->nb_ports; i++)
 		out[i] = &nic->ports[i]->port;
 	*nb_ports = nic->nb_ports;
