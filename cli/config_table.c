@@ -52,7 +52,8 @@ const struct og_config_key og_config_keys[] = {
 	{"port", "mtu", OG_CONFIG_UINT, AT(mtu), "1500", 576, 9000, NULL, "bytes"},
 	{"port", "shared", OG_CONFIG_BOOL, AT(shared), "no", 0, 0, NULL,
 		"the interface of a net_af_xdp driver stays the kernel's: only our UDP port is taken"},
-	{"port", "queues", OG_CONFIG_UINT, AT(queues), "1", 1, 64, NULL, "receive queues (ethdev)"},
+	{"port", "queues", OG_CONFIG_UINT, AT(queues), "0", 0, 16, NULL,
+		"pairs of queues that an ethdev is asked for; 0: one for each polling core"},
 
 	{"cores", "net", OG_CONFIG_STRING, AT(net), "", 0, 180, NULL,
 		"CPUs of the polling cores, one each, at most 16, e.g. 2 or 2,3; default: one, wherever the kernel puts it"},

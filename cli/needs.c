@@ -25,6 +25,18 @@ void og_needs_lack(const struct og_needs *n, const void *field, const char *fmt,
 	og_config_problem(n->cfg, n->lacks, og_config_where(n->cfg, field), "lacks: %s", text);
 }
 
+void og_needs_note(const struct og_needs *n, const void *field, const char *fmt, ...)
+{
+	struct og_problems notes = {.report = n->lacks->report, .ctx = n->lacks->ctx};
+	char text[900];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	og_config_problem(n->cfg, &notes, og_config_where(n->cfg, field), "note: %s", text);
+}
+
 void og_needs_caps(const struct og_needs *n, const void *field, uint32_t caps, const char *for_what)
 {
 	static const struct {

@@ -3,12 +3,15 @@
  */
 #include "cli/needs_priv.h"
 
+#include "base/core.h"
+#include "cli/affinity.h"
 #include "cli/machine.h"
 #include "cli/text.h"
+#include "dataplane/devargs.h"
 #include "dataplane/eal.h"
+#include "dataplane/memif_rings.h"
 #include "dataplane/xdp.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <libgen.h>
@@ -18,20 +21,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-/* The value of key= in devargs ("net_x,key=value,…"); false when it is not there. */
-static bool devarg(const char *devargs, const char *key, char out[128])
-{
-	size_t n = strlen(key);
-
-	for (const char *p = strchr(devargs, ','); p; p = strchr(p + 1, ',')) {
-		if (strncmp(p + 1, key, n) == 0 && p[1 + n] == '=') {
-			snprintf(out, 128, "%.*s", (int)strcspn(p + 2 + n, ","), p + 2 + n);
-			return true;
-		}
-	}
-	return false;
-}
 
 /* ---- the kernel's sockets ---- */
 
@@ -67,6 +56,53 @@ static void socket_port(const struct og_needs *n)
 		host, host);
 }
 
+/* ---- queues of a device ---- */
+
+static uint16_t polling_cores(const struct og_needs *n)
+{
+	cpu_set_t set;
+
+	if (og_cpus_parse(&set, n->cfg->net) < 0)
+		return 1;
+	return (uint16_t)OG_MAX(OG_MIN(CPU_COUNT(&set), (int)OG_CORES_MAX), 1);
+}
+
+static uint16_t queues_wanted(const struct og_needs *n)
+{
+	uint16_t cores = polling_cores(n);
+
+	if (n->cfg->shared)
+		return 1;
+	return n->cfg->queues != 0 ? (uint16_t)OG_MIN(n->cfg->queues, cores) : cores;
+}
+
+/* How many of the polling cores will have a pair, and what that means for the others. */
+static void note_queues(const struct og_needs *n, const char *devargs)
+{
+	uint16_t cores = polling_cores(n), queues = og_devargs_queues(devargs, queues_wanted(n));
+
+	if (cores == 1)
+		return;
+	if (queues < cores)
+		og_needs_note(n, n->cfg->driver,
+			"%u of the %u polling cores get%s a pair of queues of the device; the "
+			"others receive and send through the first one",
+			queues, cores, queues == 1 ? "s" : "");
+	else if (og_memif_is(devargs))
+		og_needs_note(n, n->cfg->driver,
+			"up to %u pairs of queues, one for each polling core: as many as the other "
+			"end of the memif has, too; cores without one use the first one's",
+			queues);
+	else if (og_eal_is_pci(devargs))
+		og_needs_note(n, n->cfg->driver,
+			"up to %u pairs of queues, one for each polling core, as far as the card "
+			"has them (the log says how many); cores without one use the first one's",
+			queues);
+	else
+		og_needs_note(
+			n, n->cfg->driver, "%u pairs of queues, one for each polling core", queues);
+}
+
 /* ---- ports on an interface of the kernel ---- */
 
 /* Its name, when the interface is there. */
@@ -74,7 +110,7 @@ static bool interface_of(const struct og_needs *n, const char *devargs, char nam
 {
 	char path[PATH_MAX];
 
-	if (!devarg(devargs, "iface", name)) {
+	if (!og_devargs_get(devargs, "iface", name, 128)) {
 		og_needs_lack(n, n->cfg->driver, "iface=NAME in the driver's arguments");
 		return false;
 	}
@@ -87,22 +123,6 @@ static bool interface_of(const struct og_needs *n, const char *devargs, char nam
 		"to try with",
 		name);
 	return false;
-}
-
-static uint32_t receive_queues(const char *name)
-{
-	char path[PATH_MAX];
-	const struct dirent *e;
-	uint32_t n = 0;
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/sys/class/net/%s/queues", name);
-	d = opendir(path);
-	while (d && (e = readdir(d)))
-		n += strncmp(e->d_name, "rx-", 3) == 0;
-	if (d)
-		closedir(d);
-	return n;
 }
 
 static void af_packet_port(const struct og_needs *n, const char *devargs)
@@ -129,8 +149,8 @@ static bool has_address(const char *name)
 
 static void af_xdp_port(const struct og_needs *n, const char *devargs)
 {
-	char name[128], text[128];
-	uint32_t queues, taken = 1;
+	char name[128], text[16];
+	uint32_t queues, taken;
 	struct rlimit limit;
 
 	og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_ADMIN | OG_NEEDS_NET_RAW | OG_NEEDS_BPF,
@@ -153,19 +173,19 @@ static void af_xdp_port(const struct og_needs *n, const char *devargs)
 				name, name);
 		return;
 	}
-	if (devarg(devargs, "queue_count", text))
-		taken = (uint32_t)strtoul(text, NULL, 10);
-	queues = receive_queues(name);
+	taken = og_devargs_queues(devargs, queues_wanted(n));
+	queues = og_devargs_interface_queues(name);
 	if (queues > taken)
 		og_needs_lack(n, n->cfg->driver,
 			"all %u receive queues of %s (it takes %u, the kernel keeps the rest); "
 			"ethtool -L %s combined %u, or steer our UDP port to them with ethtool -N",
 			queues, name, taken, name, taken);
-	if (queues < taken)
+	if (og_devargs_get(devargs, "queue_count", text, sizeof(text)) &&
+		queues < strtoul(text, NULL, 10))
 		og_needs_lack(n, n->cfg->driver,
-			"%u receive queues: %s has %u; ethtool -L %s "
-			"combined %u, or a smaller queue_count",
-			taken, name, queues, name, taken);
+			"%s receive queues: %s has %u; ethtool -L %s "
+			"combined %s, or a smaller queue_count",
+			text, name, queues, name, text);
 }
 
 static void tap_port(const struct og_needs *n)
@@ -180,7 +200,7 @@ static void path_argument(const struct og_needs *n, const char *devargs, const c
 {
 	char path[128], copy[128];
 
-	if (!devarg(devargs, key, path) || path[0] != '/')
+	if (!og_devargs_get(devargs, key, path, sizeof(path)) || path[0] != '/')
 		return; /* memif: an abstract name */
 	strcpy(copy, path);
 	if (access(dirname(copy), W_OK) < 0 && access(path, W_OK) < 0)
@@ -192,9 +212,12 @@ void og_needs_port(const struct og_needs *n)
 {
 	const char *devargs = n->cfg->driver + strlen("ethdev:");
 
-	if (strncmp(n->cfg->driver, "ethdev:", strlen("ethdev:")) != 0)
+	if (strncmp(n->cfg->driver, "ethdev:", strlen("ethdev:")) != 0) {
 		socket_port(n);
-	else if (og_eal_is_pci(devargs))
+		return;
+	}
+	note_queues(n, devargs);
+	if (og_eal_is_pci(devargs))
 		og_needs_pci(n, devargs);
 	else if (strncmp(devargs, "net_af_packet", 13) == 0)
 		af_packet_port(n, devargs);

@@ -23,6 +23,9 @@ struct og_needs {
 /* "lacks: WHAT; HOW" at the line where `field` of the configuration was set. */
 void og_needs_lack(const struct og_needs *n, const void *field, const char *fmt, ...)
 	OG_PRINTF(3, 4);
+/* "note: WHAT", what follows from what is there; counts as no lack. */
+void og_needs_note(const struct og_needs *n, const void *field, const char *fmt, ...)
+	OG_PRINTF(3, 4);
 /* Lacks of capabilities, `for_what` in words. */
 void og_needs_caps(
 	const struct og_needs *n, const void *field, uint32_t caps, const char *for_what);

@@ -112,6 +112,7 @@ static int open_dataplane(struct og_node *n)
 		.prefix_bits = (uint8_t)cfg->prefix_len,
 		.gateway = cfg->gateway,
 		.mtu = (uint16_t)cfg->mtu,
+		.queues = (uint16_t)cfg->queues,
 		.shared = cfg->shared,
 		.nb_endpoints = 1,
 		.poll = strcmp(cfg->poll, "busy") == 0 ? OG_POLL_BUSY : OG_POLL_ADAPTIVE,

@@ -70,6 +70,14 @@ static uint32_t or_default(uint32_t value, uint32_t otherwise)
 	return value != 0 ? value : otherwise;
 }
 
+/* The CPU of a core, -1: wherever. */
+static int cpu_of(const struct og_dataplane_opts *opts, uint16_t idx)
+{
+	if (idx == 0)
+		return opts->lcore_cpu;
+	return opts->more_cpus ? opts->more_cpus[idx - 1] : -1;
+}
+
 /* The devargs of "ethdev:<devargs>", or NULL for another driver. */
 static const char *devargs_of(const struct og_dataplane_opts *opts)
 {
@@ -81,12 +89,20 @@ static bool is_ethdev(const struct og_dataplane_opts *opts)
 	return devargs_of(opts) != NULL;
 }
 
+/* Pairs of queues that a device is asked for. */
+static uint16_t nb_queues(const struct og_dataplane_opts *opts, uint16_t nb_cores)
+{
+	if (opts->shared)
+		return 1;
+	return opts->queues != 0 ? OG_MIN(opts->queues, nb_cores) : nb_cores;
+}
+
 /* Packets of one core's pool: those it receives into, those it sends, those away with others. */
 static uint32_t packets_of(const struct og_dataplane_opts *opts, uint16_t idx, uint16_t nb_cores)
 {
 	uint32_t n = PACKETS_SPARE + (nb_cores - 1u) * OG_DATAPLANE_HANDOVER;
 
-	if (is_ethdev(opts) && idx == 0)
+	if (is_ethdev(opts) && idx < nb_queues(opts, nb_cores))
 		n += OG_PORT_ETHDEV_PACKETS;
 	if (!is_ethdev(opts) || (opts->shared && idx == 0))
 		n += OG_PORT_SOCKET_PACKETS;
@@ -105,8 +121,9 @@ static int open_eal(const struct og_dataplane_opts *opts, uint16_t nb_cores)
 	if (eal.memory_mib == 0 && !eal.hugepages && nb_cores > 1) {
 		uint64_t packets = 0;
 
+		/* A device that comes back has new pools beside the old ones. */
 		for (uint16_t i = 1; i < nb_cores; i++)
-			packets += packets_of(opts, i, nb_cores);
+			packets += packets_of(opts, i, nb_cores) * (is_ethdev(opts) ? 2 : 1);
 		packets += (nb_cores - 1u) * OG_DATAPLANE_HANDOVER; /* more of core 0 */
 		eal.memory_mib =
 			OG_EAL_MEMORY_MIB + (uint32_t)(packets * PACKET_MEMORY_BYTES >> 20);
@@ -137,8 +154,9 @@ static int open_socket_ports(struct og_dataplane *dp, struct og_port **ports,
 	return og_port_socket_open(ports, pools, dp->nb_cores, &socket);
 }
 
-static int open_ethdev_port(
-	struct og_port **out, struct rte_mempool *pool, const struct og_dataplane_opts *opts)
+static int open_ethdev_ports(struct og_port **ports, uint16_t *nb_ports,
+	struct rte_mempool *const *pools, uint16_t nb_pools, struct og_doorbell *first,
+	const struct og_dataplane_opts *opts)
 {
 	struct og_port_ethdev_opts ethdev = {
 		.devargs = devargs_of(opts),
@@ -146,10 +164,11 @@ static int open_ethdev_port(
 		.prefix_bits = opts->prefix_bits,
 		.mtu = opts->mtu,
 		.nb_endpoints = (uint16_t)or_default(opts->nb_endpoints, 1),
+		.first = first,
 	};
 
 	memcpy(ethdev.gateway, opts->gateway.ip, sizeof(ethdev.gateway));
-	return og_port_ethdev_open(out, pool, &ethdev);
+	return og_port_ethdev_open(ports, nb_ports, pools, nb_pools, &ethdev);
 }
 
 static int open_shared_port(
@@ -165,14 +184,20 @@ static int open_shared_port(
 	return og_port_shared_open(out, pool, &shared);
 }
 
-/* Core 0 has the device; the others send and receive through it. */
+/* Cores without a queue of the device send and receive through core 0. */
 static int open_device_ports(struct og_port **ports, struct rte_mempool *const *pools,
-	uint16_t nb_cores, const struct og_dataplane_opts *opts)
+	struct og_dataplane *dp, const struct og_dataplane_opts *opts)
 {
-	int ret = opts->shared ? open_shared_port(&ports[0], pools[0], opts)
-			       : open_ethdev_port(&ports[0], pools[0], opts);
+	uint16_t nb_ports = 1;
+	int ret = opts->shared
+			  ? open_shared_port(&ports[0], pools[0], opts)
+			  : open_ethdev_ports(ports, &nb_ports, pools,
+				    nb_queues(opts, dp->nb_cores), &dp->cores[0].doorbell, opts);
 
-	for (uint16_t i = 1; i < nb_cores && ret == 0; i++) {
+	if (ret == 0 && dp->nb_cores > 1)
+		OG_LOG(port, INFO, "%u of %u polling cores have a pair of queues", nb_ports,
+			dp->nb_cores);
+	for (uint16_t i = nb_ports; i < dp->nb_cores && ret == 0; i++) {
 		ret = og_port_behind_open(&ports[i], pools[i], ports[0]);
 		if (ret < 0)
 			while (i-- > 0)
@@ -190,9 +215,10 @@ static int open_ports(struct og_dataplane *dp, const struct og_dataplane_opts *o
 	if (!is_ethdev(opts) && (opts->shared || strcmp(opts->driver, "socket") != 0))
 		return -EINVAL;
 	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++)
-		ret = og_packet_pool_create(&pools[i], packets_of(opts, i, dp->nb_cores));
+		ret = og_packet_pool_create(&pools[i], packets_of(opts, i, dp->nb_cores),
+			og_thread_node(cpu_of(opts, i)));
 	if (ret == 0)
-		ret = is_ethdev(opts) ? open_device_ports(ports, pools, dp->nb_cores, opts)
+		ret = is_ethdev(opts) ? open_device_ports(ports, pools, dp, opts)
 				      : open_socket_ports(dp, ports, pools, opts);
 	if (ret < 0) {
 		for (uint16_t i = 0; i < dp->nb_cores; i++)
@@ -335,7 +361,7 @@ static int open_lcores(struct og_dataplane *dp, const struct og_dataplane_opts *
 			describe_group(dp, i, &group);
 			lcore.group = &group;
 		}
-		c->cpu = i == 0 ? opts->lcore_cpu : opts->more_cpus ? opts->more_cpus[i - 1] : -1;
+		c->cpu = cpu_of(opts, i);
 		ret = og_lcore_create(&c->lcore, &lcore);
 	}
 	return ret;

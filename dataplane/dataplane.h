@@ -3,7 +3,8 @@
  *
  * With several cores each has a polling thread, a port and stages of its own; core 0 has the crypto
  * workers, and a stage joins it with each of the others in both directions. On sockets all ports share
- * one address. A device has one queue, which is core 0's: it receives and sends for the others.
+ * one address. Of a device each core has a pair of queues as far as there are some (a shared one has one):
+ * core 0 receives and sends for those without.
  *
  * Order: open, env (create the core with it), start, stop, close (after the core is destroyed).
  * Between open and close the node may drop privileges: only start() needs system calls beyond those
@@ -28,6 +29,7 @@ struct og_dataplane_opts {
 	uint8_t prefix_bits;    /* ethdev: of the local network */
 	struct og_addr gateway; /* ethdev: 0.0.0.0 is none; the port is ignored */
 	uint16_t mtu;           /* ethdev: of IP; 0: what the device has */
+	uint16_t queues;        /* ethdev: pairs of queues at most; 0: one for each core */
 	bool shared;            /* ethdev, net_af_xdp: see port_shared.h; bind may be 0.0.0.0 */
 	uint16_t nb_endpoints;  /* 1: server; 2: server and client; 0: 1 */
 	int lcore_cpu;          /* of the polling core; -1: wherever */

@@ -1,6 +1,7 @@
 #include "dataplane/device.h"
 
 #include "base/log.h"
+#include "dataplane/devargs.h"
 #include "dataplane/eal.h"
 #include "dataplane/fanout.h"
 
@@ -15,7 +16,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, MTU_DEFAULT = 1500 };
+enum { RX_DESCRIPTORS = 1024, TX_DESCRIPTORS = 1024, MTU_DEFAULT = 1500, DEVARGS_BYTES = 512 };
+enum { RETA_MAX = RTE_ETH_RSS_RETA_SIZE_512, RETA_GROUPS = RETA_MAX / RTE_ETH_RETA_GROUP_SIZE };
 
 static const uint64_t rx_checksums = RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
 
@@ -63,9 +65,61 @@ static int set_mtu(struct og_device *d, uint16_t mtu)
 	return 0;
 }
 
-static int configure(struct og_device *d, uint16_t mtu, struct rte_mempool *pool)
+static int set_up_queues(struct og_device *d, struct rte_mempool *const *pools)
 {
 	uint16_t nb_rx = RX_DESCRIPTORS, nb_tx = TX_DESCRIPTORS;
+	int ret = rte_eth_dev_adjust_nb_rx_tx_desc(d->id, &nb_rx, &nb_tx);
+
+	for (uint16_t i = 0; i < d->nb_queues && ret == 0; i++) {
+		unsigned node = (unsigned)pools[i]->socket_id;
+
+		ret = rte_eth_rx_queue_setup(d->id, i, nb_rx, node, NULL, pools[i]);
+		if (ret == 0)
+			ret = rte_eth_tx_queue_setup(d->id, i, nb_tx, node, NULL);
+	}
+	return ret;
+}
+
+/* Drivers spread over all queues by themselves; those that do not are told. */
+static void spread(const struct og_device *d)
+{
+	struct rte_eth_rss_reta_entry64 reta[RETA_GROUPS] = {0};
+	struct rte_eth_dev_info info;
+
+	if (d->nb_queues == 1 || rte_eth_dev_info_get(d->id, &info) < 0 || info.reta_size == 0 ||
+		info.reta_size > RETA_MAX)
+		return;
+	for (uint16_t i = 0; i < info.reta_size; i++) {
+		struct rte_eth_rss_reta_entry64 *group = &reta[i / RTE_ETH_RETA_GROUP_SIZE];
+
+		group->mask |= 1ull << i % RTE_ETH_RETA_GROUP_SIZE;
+		group->reta[i % RTE_ETH_RETA_GROUP_SIZE] = i % d->nb_queues;
+	}
+	(void)rte_eth_dev_rss_reta_update(d->id, reta, info.reta_size);
+}
+
+static void choose_queues(struct og_device *d, const char *devargs, uint16_t wanted,
+	const struct rte_eth_dev_info *info, struct rte_eth_conf *conf)
+{
+	const uint64_t flows =
+		info->flow_type_rss_offloads & (RTE_ETH_RSS_IPV4 | RTE_ETH_RSS_NONFRAG_IPV4_UDP);
+
+	wanted = OG_MIN(wanted, OG_MIN(info->max_rx_queues, info->max_tx_queues));
+	if (og_memif_is(devargs)) {
+		d->memif = og_memif_open(devargs, wanted);
+		if (!d->memif)
+			wanted = 1;
+	}
+	d->nb_queues = OG_MAX(wanted, (uint16_t)1);
+	if (d->nb_queues > 1 && flows != 0) {
+		conf->rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf->rx_adv_conf.rss_conf.rss_hf = flows;
+	}
+}
+
+static int configure(struct og_device *d, const char *devargs, uint16_t mtu,
+	struct rte_mempool *const *pools, uint16_t nb_pools)
+{
 	struct rte_eth_dev_info info;
 	struct rte_eth_conf conf = {0};
 	int ret = rte_eth_dev_info_get(d->id, &info);
@@ -84,19 +138,11 @@ static int configure(struct og_device *d, uint16_t mtu, struct rte_mempool *pool
 		conf.txmode.offloads |= RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 	}
 	conf.rxmode.offloads = info.rx_offload_capa & rx_checksums;
-	ret = rte_eth_dev_configure(d->id, 1, 1, &conf);
-	if (ret < 0)
-		return ret;
-	ret = set_mtu(d, mtu);
-	if (ret < 0)
-		return ret;
-	ret = rte_eth_dev_adjust_nb_rx_tx_desc(d->id, &nb_rx, &nb_tx);
-	if (ret < 0)
-		return ret;
-	ret = rte_eth_rx_queue_setup(d->id, 0, nb_rx, SOCKET_ID_ANY, NULL, pool);
-	if (ret < 0)
-		return ret;
-	return rte_eth_tx_queue_setup(d->id, 0, nb_tx, SOCKET_ID_ANY, NULL);
+	choose_queues(d, devargs, nb_pools, &info, &conf);
+	ret = rte_eth_dev_configure(d->id, d->nb_queues, d->nb_queues, &conf);
+	if (ret == 0)
+		ret = set_mtu(d, mtu);
+	return ret < 0 ? ret : set_up_queues(d, pools);
 }
 
 static int start(struct og_device *d)
@@ -107,18 +153,24 @@ static int start(struct og_device *d)
 	if (ret < 0)
 		return ret;
 	memcpy(d->mac.bytes, mac.addr_bytes, sizeof(d->mac.bytes));
-	return rte_eth_dev_start(d->id);
+	ret = rte_eth_dev_start(d->id);
+	if (ret == 0)
+		spread(d);
+	return ret;
 }
 
-int og_device_open(
-	struct og_device *out, const char *devargs, uint16_t mtu, struct rte_mempool *pool)
+int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
+	struct rte_mempool *const *pools, uint16_t nb_pools)
 {
+	char asking[DEVARGS_BYTES];
 	struct og_device d = {0};
-	int ret = find(devargs, &d.id);
+	int ret = og_devargs_ask(devargs, nb_pools, asking, sizeof(asking));
 
+	if (ret == 0)
+		ret = find(asking, &d.id);
 	if (ret < 0)
 		return ret < -200 ? -EIO : ret;
-	ret = configure(&d, mtu, pool);
+	ret = configure(&d, devargs, mtu, pools, nb_pools);
 	if (ret == 0)
 		ret = start(&d);
 	if (ret == 0) {
@@ -129,6 +181,7 @@ int og_device_open(
 	rte_eth_dev_close(d.id);
 	if (d.device)
 		(void)rte_dev_remove(d.device);
+	og_memif_close(d.memif);
 	return ret < -200 ? -EIO : ret; /* DPDK's own numbers mean nothing to others */
 }
 
@@ -140,6 +193,7 @@ void og_device_close(struct og_device *d)
 		OG_LOG(port, WARN, "device does not stop: %s", rte_strerror(-ret));
 	rte_eth_dev_close(d->id);
 	(void)rte_dev_remove(d->device);
+	og_memif_close(d->memif);
 }
 
 /* The kernel's word for it: not every driver asks. */

@@ -388,6 +388,8 @@ static bool anything_waits(const struct og_lcore *lc)
 		if (lc->group.behind[i] && !og_port_behind_empty(lc->group.behind[i]))
 			return true;
 	}
+	if (lc->opts.port->ops->waits && lc->opts.port->ops->waits(lc->opts.port))
+		return true;
 	return lc->opts.workers && og_workers_ready(lc->opts.workers);
 }
 

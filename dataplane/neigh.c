@@ -5,12 +5,15 @@
 #define CONFIRM_NS (60 * OG_NS_PER_S)
 #define PROBE_NS OG_NS_PER_S
 
-static struct og_neigh *bucket_of(struct og_neigh_table *t, const uint8_t ip[4])
+uint32_t og_neigh_bucket(const uint8_t ip[4])
 {
 	/* Neighbours differ in their last bytes; an odd factor spreads them. */
-	uint32_t hash = ip[3] + ip[2] * 31u + ip[1] * 961u;
+	return (ip[3] + ip[2] * 31u + ip[1] * 961u) % OG_NEIGH_BUCKETS;
+}
 
-	return t->entries[hash % OG_NEIGH_BUCKETS];
+static struct og_neigh *bucket_of(struct og_neigh_table *t, const uint8_t ip[4])
+{
+	return t->entries[og_neigh_bucket(ip)];
 }
 
 static struct og_neigh *find(struct og_neigh_table *t, const uint8_t ip[4])

@@ -16,6 +16,7 @@
 #include "dataplane/inet.h"
 
 enum { OG_NEIGH_BUCKETS = 128, OG_NEIGH_WAYS = 8, OG_NEIGH_QUEUE = 4, OG_NEIGH_PROBES = 3 };
+enum { OG_NEIGH_ENTRIES = OG_NEIGH_BUCKETS * OG_NEIGH_WAYS };
 
 struct og_neigh {
 	uint8_t ip[4];
@@ -34,6 +35,8 @@ struct og_neigh_table {
 	struct og_neigh entries[OG_NEIGH_BUCKETS][OG_NEIGH_WAYS];
 };
 
+/* Which bucket is that of `ip`. */
+uint32_t og_neigh_bucket(const uint8_t ip[4]);
 /*
  * The entry of `ip`, made if it is missing. NULL when its bucket is full of neighbours that packets
  * wait for; else the one wanted least recently gives way.

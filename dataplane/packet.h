@@ -24,5 +24,8 @@ static inline struct og_packet *og_packet(struct rte_mbuf *m)
 	return rte_mbuf_to_priv(m);
 }
 
-/* Returns 0 or EAL's error. Free with rte_mempool_free(). */
-int og_packet_pool_create(struct rte_mempool **out, uint32_t nb_packets) OG_MUST_CHECK;
+/*
+ * In memory of that NUMA node if it has some; SOCKET_ID_ANY: wherever. Returns 0 or EAL's error. Free with
+ * rte_mempool_free().
+ */
+int og_packet_pool_create(struct rte_mempool **out, uint32_t nb_packets, int node) OG_MUST_CHECK;

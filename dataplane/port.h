@@ -57,6 +57,8 @@ struct og_port_ops {
 	void (*local_addr)(const struct og_port *port, uint16_t endpoint, struct og_addr *out);
 	/* Descriptors that are readable while datagrams wait; 0 of them: the core sleeps instead. */
 	uint32_t (*wait_fds)(const struct og_port *port, int fds[OG_PORT_FDS_MAX]);
+	/* Other cores want something of this one's port: not to sleep now. NULL: they never do. */
+	bool (*waits)(const struct og_port *port);
 	/*
 	 * On the main thread, every half second or so while the core polls: notice what has become
 	 * of the device, say it once, and open it again when it is back. NULL: nothing to look at.

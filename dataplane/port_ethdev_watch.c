@@ -1,6 +1,6 @@
 /*
  * port_ethdev_watch.c: the main thread looks after the device of a port: says when it has gone, takes it
- * from the polling core, and opens it again.
+ * from the polling cores, and opens it again.
  */
 #include "dataplane/port_ethdev_priv.h"
 
@@ -10,114 +10,152 @@
 #include <time.h>
 
 enum {
-	YIELD_TRIES = 2000, /* milliseconds that the main thread waits for the polling core */
-	RETIRED_LOOKS = 2,  /* looks after which the core has no packet of the retired pool */
+	YIELD_TRIES = 2000, /* milliseconds that the main thread waits for the polling cores */
+	RETIRED_LOOKS = 2,  /* looks after which no core has a packet of a retired pool */
 };
 
-/* True once the polling core keeps its hands off the device. */
-static bool take_device(struct og_port_ethdev *p)
+static bool all_have_yielded(const struct og_ethdev *nic)
 {
-	const struct timespec ms = {.tv_nsec = OG_NS_PER_MS};
-	uint32_t asked = OG_ETHDEV_ASKED;
-
-	if (__atomic_load_n(&p->owner, __ATOMIC_RELAXED) == OG_ETHDEV_MAIN)
-		return true;
-	__atomic_store_n(&p->owner, OG_ETHDEV_ASKED, __ATOMIC_RELAXED);
-	for (int i = 0; i < YIELD_TRIES; i++) {
+	for (uint16_t i = 0; i < nic->nb_ports; i++)
 		/* Acquire: pairs with the release in has_device(). */
-		if (__atomic_load_n(&p->owner, __ATOMIC_ACQUIRE) == OG_ETHDEV_MAIN)
-			return true;
-		nanosleep(&ms, NULL);
-	}
-	/* It does not poll. If it answered only now, the device is ours after all. */
-	return !__atomic_compare_exchange_n(
-		&p->owner, &asked, OG_ETHDEV_CORE, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&nic->ports[i]->owner, __ATOMIC_ACQUIRE) != OG_ETHDEV_MAIN)
+			return false;
+	return true;
 }
 
-static void give_device(struct og_port_ethdev *p)
+static void set_owner(struct og_ethdev *nic, enum og_ethdev_owner owner)
 {
-	__atomic_store_n(&p->announce, true, __ATOMIC_RELAXED);
-	/* Release: pairs with the acquire in has_device(). */
-	__atomic_store_n(&p->owner, OG_ETHDEV_CORE, __ATOMIC_RELEASE);
+	/* The first core last: it takes what the others have for it. */
+	for (uint16_t i = nic->nb_ports; i-- > 0;)
+		/* Release: pairs with the acquire in has_device(). */
+		__atomic_store_n(&nic->ports[i]->owner, owner, __ATOMIC_RELEASE);
+}
+
+/* True once the polling cores keep their hands off the device. */
+static bool take_device(struct og_ethdev *nic)
+{
+	const struct timespec ms = {.tv_nsec = OG_NS_PER_MS};
+
+	if (all_have_yielded(nic))
+		return true;
+	set_owner(nic, OG_ETHDEV_ASKED);
+	for (int i = 0; i < YIELD_TRIES && !all_have_yielded(nic); i++)
+		nanosleep(&ms, NULL);
+	if (!all_have_yielded(nic)) {
+		set_owner(nic, OG_ETHDEV_CORE); /* one of them does not poll */
+		return false;
+	}
+	for (uint16_t i = 1; i < nic->nb_ports; i++)
+		og_ethdev_drop_errands(nic->ports[i]);
+	return true;
+}
+
+static void give_device(struct og_ethdev *nic)
+{
+	__atomic_store_n(&nic->announce, true, __ATOMIC_RELAXED);
+	set_owner(nic, OG_ETHDEV_CORE);
+}
+
+static void free_pools(struct rte_mempool **pools, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++) {
+		rte_mempool_free(pools[i]);
+		pools[i] = NULL;
+	}
 }
 
 /*
  * A driver that closes may lose packets (af_xdp those it has lent to the kernel), so the next device
- * gets a new pool.
+ * gets new pools.
  */
-static int open_again(struct og_port_ethdev *p, struct og_device *dev)
+static int open_again(struct og_ethdev *nic, struct og_device *dev)
 {
-	struct rte_mempool *pool;
-	int ret = og_packet_pool_create(&pool, p->port.pool->size);
+	struct rte_mempool *pools[OG_CORES_MAX] = {0};
+	int ret = 0;
 
-	if (ret < 0)
-		return ret;
-	ret = og_device_open(dev, p->devargs, p->mtu_wanted, pool);
+	for (uint16_t i = 0; i < nic->nb_ports && ret == 0; i++) {
+		const struct rte_mempool *before = nic->ports[i]->port.pool;
+
+		ret = og_packet_pool_create(&pools[i], before->size, before->socket_id);
+	}
+	if (ret == 0)
+		ret = og_device_open(dev, nic->devargs, nic->mtu_wanted, pools, nic->nb_ports);
 	if (ret < 0) {
-		rte_mempool_free(pool);
+		free_pools(pools, nic->nb_ports);
 		return ret;
 	}
-	p->retired = p->port.pool;
-	p->retired_looks = 0;
-	/* Relaxed: no packet moves before give_device(). Pairs with the load in the polling core. */
-	__atomic_store_n(&p->port.pool, pool, __ATOMIC_RELAXED);
+	for (uint16_t i = 0; i < nic->nb_ports; i++) {
+		struct og_port *port = &nic->ports[i]->port;
+
+		nic->retired[i] = port->pool;
+		/* Relaxed: no packet moves before give_device(). Pairs with the load in the polling core. */
+		__atomic_store_n(&port->pool, pools[i], __ATOMIC_RELAXED);
+	}
+	nic->retired_looks = 0;
 	return 0;
 }
 
-static void reopen(struct og_port_ethdev *p)
+static void reopen(struct og_ethdev *nic)
 {
 	struct og_device dev;
 
-	if (!p->closed) {
-		if (!take_device(p))
+	if (!nic->closed) {
+		if (!take_device(nic))
 			return;
-		og_device_close(&p->dev);
-		p->closed = true;
+		og_device_close(&nic->dev);
+		nic->closed = true;
 	}
 	/* Who waits for the interface looks for it by name; nothing is tried in vain. */
-	if (!og_device_makes_interface(p->devargs) && if_nametoindex(p->dev.if_name) == 0)
+	if (!og_device_makes_interface(nic->devargs) && if_nametoindex(nic->dev.if_name) == 0)
 		return;
-	if (p->retired)
+	if (nic->retired[0])
 		return; /* once at a time */
-	if (open_again(p, &dev) < 0) {
-		if (!p->failed)
-			OG_LOG(port, ERR, "%s does not open again; %s", p->dev.if_name,
+	if (open_again(nic, &dev) < 0) {
+		if (!nic->failed)
+			OG_LOG(port, ERR, "%s does not open again; %s", nic->dev.if_name,
 				og_device_may_open()
 					? "trying on"
 					: "this user may not: a restart, from root, will");
-		p->failed = true;
+		nic->failed = true;
 		return;
 	}
-	p->dev = dev;
-	p->closed = p->failed = false;
-	p->state = OG_DEVICE_UP;
-	__atomic_store_n(&p->no_link, false, __ATOMIC_RELAXED);
-	give_device(p);
+	nic->dev = dev;
+	nic->self.mac = dev.mac;
+	nic->closed = nic->failed = false;
+	nic->state = OG_DEVICE_UP;
+	__atomic_store_n(&nic->no_link, false, __ATOMIC_RELAXED);
+	give_device(nic);
 	OG_LOG(port, INFO, "interface %s is back", dev.if_name);
+	if (dev.nb_queues < nic->nb_ports)
+		OG_LOG(port, WARN, "%s has %u pairs of queues now, not %u", dev.if_name,
+			dev.nb_queues, nic->nb_ports);
 }
 
 void og_port_ethdev_supervise(struct og_port *port)
 {
-	struct og_port_ethdev *p = og_port_ethdev(port);
-	enum og_device_state state = p->closed ? OG_DEVICE_GONE : og_device_look(&p->dev);
-	bool lost = state == OG_DEVICE_GONE || state == OG_DEVICE_ANOTHER;
-	const char *name = p->dev.if_name[0] ? p->dev.if_name : p->devargs;
+	struct og_ethdev *nic = og_port_ethdev(port)->nic;
+	enum og_device_state state;
+	const char *name;
+	bool lost;
 
-	if (p->retired && ++p->retired_looks == RETIRED_LOOKS) {
-		rte_mempool_free(p->retired);
-		p->retired = NULL;
-	}
-	if (state != p->state) {
+	if (og_port_ethdev(port)->queue != 0)
+		return; /* the first one's is for all */
+	state = nic->closed ? OG_DEVICE_GONE : og_device_look(&nic->dev);
+	lost = state == OG_DEVICE_GONE || state == OG_DEVICE_ANOTHER;
+	name = nic->dev.if_name[0] ? nic->dev.if_name : nic->devargs;
+	if (nic->retired[0] && ++nic->retired_looks == RETIRED_LOOKS)
+		free_pools(nic->retired, nic->nb_ports);
+	if (state != nic->state) {
 		if (lost)
 			OG_LOG(port, WARN, "interface %s is gone", name);
 		else
 			OG_LOG(port, WARN, "%s: link %s", name,
 				state == OG_DEVICE_UP ? "up" : "down");
-		__atomic_store_n(&p->no_link, state != OG_DEVICE_UP, __ATOMIC_RELAXED);
+		__atomic_store_n(&nic->no_link, state != OG_DEVICE_UP, __ATOMIC_RELAXED);
 		if (state == OG_DEVICE_UP)
-			__atomic_store_n(&p->announce, true, __ATOMIC_RELAXED);
-		p->state = state;
+			__atomic_store_n(&nic->announce, true, __ATOMIC_RELAXED);
+		nic->state = state;
 	}
 	if (lost)
-		reopen(p);
+		reopen(nic);
 }

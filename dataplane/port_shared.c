@@ -386,7 +386,7 @@ static int open_device(struct shared_port *p, struct rte_mempool *pool,
 		    p->program_fd) >= (int)sizeof(devargs))
 		ret = -E2BIG;
 	else
-		ret = og_device_open(&p->dev, devargs, 0, pool);
+		ret = og_device_open(&p->dev, devargs, 0, &pool, 1);
 	if (ret < 0) {
 		close(p->program_fd);
 		return ret;

@@ -5,8 +5,11 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum { NODES_MAX = 64 };
 
 #define SLICE_NS (300 * OG_NS_PER_US)
 
@@ -55,4 +58,16 @@ void og_thread_run_promptly(void)
 		return;
 	attr.runtime_ns = SLICE_NS;
 	(void)syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+int og_thread_node(int cpu)
+{
+	char path[64];
+
+	for (int node = 0; cpu >= 0 && node < NODES_MAX; node++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/node%d", cpu, node);
+		if (access(path, F_OK) == 0)
+			return node;
+	}
+	return -1;
 }

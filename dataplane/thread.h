@@ -18,3 +18,6 @@ int og_thread_start(
  * need not wait until the slice of another thread on its processor ends.
  */
 void og_thread_run_promptly(void);
+
+/* The NUMA node of a CPU, -1: unknown, as of CPU -1. */
+int og_thread_node(int cpu);

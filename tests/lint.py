@@ -29,7 +29,7 @@ FOLDERS = set(SEES) | {'tests'}
 # Modules that run on a polling core: no libc call there may wait, allocate or print.
 POLLING = ('transport/', 'dht/', 'cluster/core', 'cluster/peers', 'cluster/swarm', 'cluster/outbox', 'cluster/far', 'cluster/steer',
            'cluster/stream_core',
-           'dataplane/lcore', 'dataplane/inet', 'dataplane/handover')
+           'dataplane/lcore', 'dataplane/inet', 'dataplane/handover', 'dataplane/neigh', 'dataplane/port_ethdev_first')
 ALLOCATES = re.compile(r'\b(malloc|calloc|realloc|free|rte_malloc|rte_zmalloc|mmap|strdup)\s*\(')
 BLOCKS = re.compile(r'\b(sleep|usleep|nanosleep|pthread_mutex_lock|pthread_cond_wait|printf|fprintf|'
                     r'open|fopen|read|write|system|exit|clock_gettime|time|rand|getrandom|OG_LOG)\s*\(')

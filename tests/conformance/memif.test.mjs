@@ -20,10 +20,10 @@ function cable (after) {
   return { server: end('server', 1), client: end('client', 2) }
 }
 
-async function pair (after) {
+async function pair (after, serverCores, clientCores) {
   const { server, client } = cable(after)
-  const a = await OgPeer.start(after, { first: true, place: server })
-  const b = await OgPeer.start(after, { bootstrap: [a.address], place: client })
+  const a = await OgPeer.start(after, { first: true, place: server, cores: serverCores })
+  const b = await OgPeer.start(after, { bootstrap: [a.address], place: client, cores: clientCores })
   await b.on('ready')
   return { a, b, client }
 }
@@ -65,6 +65,34 @@ test(`memif: ${size / MiB} MiB each way at the same time`, async (t) => {
   }
   t.diagnostic(`${(2 * size / 1e6 / ((Date.now() - start) / 1000)).toFixed(0)} MB/s in sum`)
 })
+
+// Each end has a ring for each of its cores, as far as the other end has them.
+for (const [serverCores, clientCores] of [[2, 2], [3, 2], [1, 2]]) {
+  test(`memif: ${serverCores} polling cores at one end, ${clientCores} at the other`, async (t) => {
+    const after = cleanup(t)
+    const { createHash } = await import('node:crypto')
+    const { a, b, client } = await pair(after, serverCores, clientCores)
+    const want = createHash('sha256').update(pattern(0, MiB)).digest('hex')
+    assert.equal((await b.value('put_mutable', { seq: 1, text: 'several cores' })).errno, 0)
+    a.join(Buffer.alloc(32, 7), { server: true, client: false })
+    await a.on('joined')
+    for (let i = 0, last = b; i < 3; i++) {
+      last.dial(a.key, a.address)
+      const [atA, atB] = await Promise.all([a.open(last.key), last.open(a.key)])
+      atA.pattern(MiB)
+      atB.pattern(MiB)
+      for (const end of await Promise.all([atA.ended(), atB.ended()])) {
+        assert.equal(end.bytes, MiB)
+        assert.equal(end.sha256, want)
+      }
+      await last.stop()
+      if (i === 2) break
+      // The next one has one core, the last one as many as the first.
+      last = await OgPeer.start(after, { bootstrap: [a.address], place: client, cores: i % 2 ? clientCores : 1 })
+      await last.on('ready')
+    }
+  })
+}
 
 test('memif: the peer is killed and comes back', async (t) => {
   const after = cleanup(t)

@@ -33,7 +33,7 @@ fi
 port=$2
 shift 2
 files=("$@")
-[ ${#files[@]} -gt 0 ] || files=(swarm.test.mjs transfer.test.mjs values.test.mjs poc.test.mjs)
+[ ${#files[@]} -gt 0 ] || files=(swarm.test.mjs transfer.test.mjs values.test.mjs poc.test.mjs cores.test.mjs)
 ports=${OG_LAB_PORTS:-12}
 work=$(mktemp -d)
 

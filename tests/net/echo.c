@@ -3,8 +3,8 @@
  *
  *     net_echo DRIVER ADDRESS:PORT [PREFIX_BITS [GATEWAY]]
  *
- * OG_POLL=busy polls without sleeping, OG_IO_URING=no takes recvmmsg, OG_SPRAY=ADDRESS:PORT sends 32
- * datagrams a millisecond there. Prints "ready ADDRESS:PORT", and its metrics at a newline of its
+ * OG_POLL=busy polls without sleeping, OG_IO_URING=no takes recvmmsg, OG_CORES=N has N polling cores that
+ * echo what reaches them, OG_SPRAY=ADDRESS:PORT sends 32 datagrams a millisecond there, from each. Prints "ready ADDRESS:PORT", and its metrics at a newline of its
  * standard input and when that ends, as it does then.
  */
 #include "base/count.h"
@@ -43,9 +43,10 @@ static void spray(struct og_dataplane *dp, const struct og_addr *to)
 	const struct og_msg send = {
 		.type = ECHO_SEND, .arg = og_addr_key(to), .data = data, .len_bytes = sizeof(data)};
 
-	for (int i = 0; i < OG_BURST; i++)
-		if (og_stage_push(og_dataplane_commands(dp), &send) < 0)
-			return;
+	for (uint16_t core = 0; core < og_dataplane_nb_cores(dp); core++)
+		for (int i = 0; i < OG_BURST; i++)
+			if (og_stage_push(og_dataplane_core_commands(dp, core), &send) < 0)
+				break;
 }
 
 static void until_input_ends(struct og_dataplane *dp)
@@ -77,9 +78,9 @@ static void until_input_ends(struct og_dataplane *dp)
 int main(int argc, char **argv)
 {
 	struct og_dataplane_opts opts = {.lcore_cpu = -1};
-	struct og_core_env env = {0};
+	static struct echo_core echoes[OG_CORES_MAX];
+	struct og_core *cores[OG_CORES_MAX];
 	struct og_dataplane *dp;
-	struct echo_core echo;
 	struct og_addr at;
 	char err[200], text[OG_ADDR_TEXT_BYTES];
 
@@ -89,14 +90,20 @@ int main(int argc, char **argv)
 	}
 	opts.poll = env_is("OG_POLL", "busy") ? OG_POLL_BUSY : OG_POLL_ADAPTIVE;
 	opts.no_io_uring = env_is("OG_IO_URING", "no");
+	opts.nb_cores = getenv("OG_CORES") ? (uint16_t)atoi(getenv("OG_CORES")) : 1;
 	if (og_dataplane_open(&dp, &opts, err, sizeof(err)) < 0) {
 		fprintf(stderr, "%s\n", err);
 		return 1;
 	}
 	og_dataplane_register_metrics(dp);
-	og_dataplane_env(dp, &env);
-	echo_init(&echo, &env);
-	if (og_dataplane_start(dp, &echo.core) < 0)
+	for (uint16_t i = 0; i < opts.nb_cores; i++) {
+		struct og_core_env env = {0};
+
+		og_dataplane_core_env(dp, i, &env);
+		echo_init(&echoes[i], &env);
+		cores[i] = &echoes[i].core;
+	}
+	if (og_dataplane_start_cores(dp, cores) < 0)
 		return 1;
 	og_dataplane_local_addr(dp, 0, &at);
 	printf("ready %s\n", og_addr_format(&at, text));

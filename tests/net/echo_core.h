@@ -128,7 +128,16 @@ static inline int echo_do(struct og_core *core, const struct og_msg *msg, uint64
 	return 0;
 }
 
+/* With several cores: it is answered where it arrives. */
+static inline uint16_t echo_steer(const struct og_core *core, const struct og_dgram *d)
+{
+	(void)core;
+	(void)d;
+	return UINT16_MAX;
+}
+
 static const struct og_core_ops echo_ops = {
+	.steer = echo_steer,
 	.input = echo_input,
 	.tick = echo_tick,
 	.command = echo_do,

@@ -5,6 +5,7 @@
 #
 #     faults.sh PORT ECHO_PROGRAM PROBE_PROGRAM        PORT: af_packet, af_xdp (root), tap
 #
+# OG_CORES=N is for the echo program.
 # Exit status 77: this machine does not allow it.
 set -euo pipefail
 
@@ -90,7 +91,7 @@ counted() {
     : >"$work/out"
     echo >&9
     for _ in $(seq 50); do tail -1 "$work/out" | grep -q '^-- ' && break; sleep 0.1; done
-    n=$(grep "reason=\"$1\"" "$work/out" | tail -1 | sed 's/.* //')
+    n=$(awk -v reason="reason=\"$1\"" 'index($0, reason) { n += $NF } END { print n }' "$work/out")
     [ "${n:-0}" -lt "$2" ] || break
     [ $SECONDS -lt $end ] || { echo "$1: $n counted, $2 expected"; return 1; }
     sleep 0.5

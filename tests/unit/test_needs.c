@@ -72,6 +72,16 @@ Test(needs, each_lack_names_its_line_and_the_way_to_it)
 		 "address = 10.0.0.1/24\n",
 			"lacks: socket=/nonexistent/d/s: No such file or directory; mkdir -p "
 			"/nonexistent/d"},
+		{"[port]\ndriver = ethdev:net_memif0\naddress = 10.0.0.1/24\n[cores]\nnet = 0-2\n",
+			"/tmp/n.conf:2: note: up to 3 pairs of queues"},
+		{"[port]\ndriver = ethdev:net_af_packet0,qpairs=2,iface=lo\n"
+		 "address = 10.0.0.1/24\n[cores]\nnet = 0-2\n",
+			"note: 2 of the 3 polling cores get a pair of queues"},
+		{"[port]\ndriver = ethdev:net_af_xdp0,iface=lo\n"
+		 "address = 10.0.0.1/24\n[cores]\nnet = 0-2\n",
+			"note: 1 of the 3 polling cores gets a pair of queues"},
+		{"[port]\ndriver = ethdev:net_tap0\naddress = 10.0.0.1/24\n[cores]\nnet = 0-2\n",
+			"note: 3 pairs of queues, one for each polling core"},
 		{"[port]\ndriver = ethdev:ff:1f.7\naddress = 10.0.0.1/24\n",
 			"lacks: the card 0000:ff:1f.7; dpdk-devbind.py"},
 		{"[port]\ndriver = ethdev:0000:ff:1f.7\naddress = 10.0.0.1/24\n",
