@@ -21,7 +21,7 @@ enum {
 	CHUNK = 256,
 	COLS_BLOCK = 16 * COLS_MAX,
 	SCALES_BYTES = 2 * ROWS,
-	AHEAD_BYTES = 1024, /* of one stream: the processor's own prefetch ends with each page */
+	AHEAD_BYTES = 1536, /* of one stream: the processor's own prefetch ends with each page */
 };
 
 /* What a tile multiplies: rows from `w` on with `cols` activations, values from `at` on. */
