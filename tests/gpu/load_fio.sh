@@ -14,13 +14,24 @@ command -v fio >/dev/null || { echo "skipped: fio is not installed"; exit 77; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# cold FILE: what the page cache holds of it is dropped.
-cold() { python3 -c 'import os, sys; f = os.open(sys.argv[1], os.O_RDONLY); os.fdatasync(f); os.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)' "$1"; }
+# cold FILE: what the page cache holds of it is dropped. And so much memory is used for a moment: a
+# hypervisor that took it back while it was free returns it slowly, which is not what is measured.
+cold() {
+  python3 - "$1" <<'PY'
+import mmap, os, sys
+f = os.open(sys.argv[1], os.O_RDONLY)
+os.fdatasync(f)
+os.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)
+memory = mmap.mmap(-1, os.fstat(f).st_size + (256 << 20), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+memory.madvise(mmap.MADV_HUGEPAGE)
+memory.madvise(23)  # MADV_POPULATE_WRITE
+PY
+}
 
 # read_once NAME: one run of one contestant, its rate in GB/s to a file of that name.
 read_once() {
-  cold "$file"
   sleep "${PAUSE:-3}"
+  cold "$file"
   case $1 in
     fio) fio --name=read --filename="$file" --rw=read --readonly --direct=1 --ioengine=io_uring --bs=8M --iodepth=16 \
       --output-format=json | python3 -c 'import json, sys; print(json.load(sys.stdin)["jobs"][0]["read"]["bw_bytes"] / 1e9)' ;;
