@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BUSY_RETRIES_MAX = 1000, NO_SLOT = UINT32_MAX };
+enum { BUSY_RETRIES_MAX = 1000, DRAIN_MAX_MS = 60000, NO_SLOT = UINT32_MAX };
 
 struct chunk {
 	uint32_t source;
@@ -248,6 +248,25 @@ static int wait_one(struct io_uring *ring)
 	return -EAGAIN;
 }
 
+/*
+ * The ring is given up, but what it has accepted still writes to us: the buffers, and weights that a
+ * plain read brings and a stage lays out anew, are not safe before that has ended. Returns -EAGAIN, or
+ * -EIO where it does not end.
+ */
+static int drain(struct load *l, uint32_t in_flight)
+{
+	struct io_uring_cqe *cqe;
+
+	in_flight -= io_uring_sq_ready(&l->ring); /* never accepted */
+	for (unsigned ms = 0; in_flight > 0 && ms < DRAIN_MAX_MS; ms++) {
+		for (; io_uring_peek_cqe(&l->ring, &cqe) == 0; in_flight--)
+			io_uring_cqe_seen(&l->ring, cqe);
+		if (in_flight > 0)
+			usleep(1000);
+	}
+	return in_flight == 0 ? -EAGAIN : -EIO;
+}
+
 static int load_uring(struct load *l)
 {
 	uint32_t next = 0, in_flight = 0;
@@ -267,8 +286,10 @@ static int load_uring(struct load *l)
 		if (in_flight == 0)
 			break;
 		ret = wait_one(&l->ring);
-		if (ret < 0)
-			return ret;
+		if (ret < 0) {
+			ret = drain(l, in_flight);
+			return result == 0 ? ret : result;
+		}
 		while (io_uring_peek_cqe(&l->ring, &cqe) == 0) {
 			ret = finish_read(l, cqe);
 			if (ret < 0 && result == 0)

@@ -21,7 +21,7 @@ enum {
 	CHUNK = 256,
 	COLS_BLOCK = 16 * COLS_MAX,
 	SCALES_BYTES = 2 * ROWS,
-	AHEAD_BYTES = 2048, /* of one stream: the processor's own prefetch ends with each page */
+	AHEAD_BYTES = 1536, /* of one stream: the processor's own prefetch ends with each page */
 };
 
 /* What a tile multiplies: rows from `w` on with `cols` activations, values from `at` on. */
@@ -120,28 +120,38 @@ TILE add_pairs(vi sum[PANEL_VECS][COLS_MAX], const vh *w, const int16_t *x, size
 	}
 }
 
-TILE q8_0_block(vi sum[PANEL_VECS][COLS_MAX], const uint8_t *w, const int16_t *x, size_t stride,
-	int vecs, int cols)
+/*
+ * Blocks are fetched a line at a time, between products: all at once they would wait for each other
+ * and leave the memory idle afterwards.
+ */
+TILE q8_0_block(const struct tile *t, vi sum[PANEL_VECS][COLS_MAX], const uint8_t *w,
+	const int16_t *x, int vecs, int cols)
 {
 	vh pairs[PANEL_VECS];
 
 	for (int i = 0; i < OG_ACT_BLOCK; i += 2, w += 2 * ROWS) {
+		/* A line is one pair of all rows: tiles of fewer vectors take turns. */
+		if (i / 2 % (PANEL_VECS / vecs) == (int)t->vec / vecs)
+			prefetch(t, w, 2 * ROWS);
 		for (int v = 0; v < vecs; v++)
 			pairs[v] = vh_load8(w + v * (sizeof(vf) / 2));
-		add_pairs(sum, pairs, x + i, stride, vecs, cols);
+		add_pairs(sum, pairs, x + i, t->a->stride, vecs, cols);
 	}
 }
 
-TILE q4_0_block(vi sum[PANEL_VECS][COLS_MAX], const uint8_t *w, const int16_t *x, size_t stride,
-	int vecs, int cols)
+TILE q4_0_block(const struct tile *t, vi sum[PANEL_VECS][COLS_MAX], const uint8_t *w,
+	const int16_t *x, int vecs, int cols)
 {
 	vh pairs[PANEL_VECS];
 
 	for (int i = 0; i < OG_ACT_BLOCK; i += 8, w += 4 * ROWS)
 		for (int j = 0; j < 4; j++) {
+			if (j % 2 == 0)
+				prefetch(t, w + j / 2 * (vecs * sizeof(vf) / 2),
+					vecs * (int)sizeof(vf) / 2);
 			for (int v = 0; v < vecs; v++)
 				pairs[v] = vh_nibbles(w + v * sizeof(vf), j);
-			add_pairs(sum, pairs, x + i + 2 * j, stride, vecs, cols);
+			add_pairs(sum, pairs, x + i + 2 * j, t->a->stride, vecs, cols);
 		}
 }
 
@@ -149,9 +159,9 @@ TILE block_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
 {
 	const size_t values_bytes = type == OG_Q8_0 ? 32 * ROWS : 16 * ROWS;
 	const size_t vec_bytes = type == OG_Q8_0 ? sizeof(vf) / 2 : sizeof(vf);
-	size_t nb_blocks = t->a->n / OG_ACT_BLOCK, stride = t->a->stride;
+	size_t nb_blocks = t->a->n / OG_ACT_BLOCK;
 	size_t block = t->first * nb_blocks + t->at / OG_ACT_BLOCK;
-	const int16_t *x = t->a->q + (size_t)t->first * stride + t->at;
+	const int16_t *x = t->a->q + (size_t)t->first * t->a->stride + t->at;
 	const float *x_scale = t->a->q_scale + block;
 	const int32_t *x_total = t->a->q_total + block;
 	const uint8_t *scales = t->w + t->vec * (sizeof(vf) / 2);
@@ -162,17 +172,16 @@ TILE block_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
 	for (uint32_t b = 0; b < t->n / OG_ACT_BLOCK; b++) {
 		vi dot[PANEL_VECS][COLS_MAX];
 
-		prefetch(t, t->w + b * (SCALES_BYTES + values_bytes),
-			(int)(SCALES_BYTES + values_bytes) * vecs / PANEL_VECS);
+		prefetch(t, scales, SCALES_BYTES * vecs / PANEL_VECS);
 		/* The values of Q4_0 are stored with 8 added. */
 		for (int c = 0; c < cols; c++)
 			for (int v = 0; v < vecs; v++)
 				dot[v][c] = vi_set(
 					type == OG_Q4_0 ? -8 * x_total[c * nb_blocks + b] : 0);
 		if (type == OG_Q8_0)
-			q8_0_block(dot, values, x, stride, vecs, cols);
+			q8_0_block(t, dot, values, x, vecs, cols);
 		else
-			q4_0_block(dot, values, x, stride, vecs, cols);
+			q4_0_block(t, dot, values, x, vecs, cols);
 		for (int v = 0; v < vecs; v++) {
 			vf scale = vf_load_f16(scales + v * (sizeof(vf) / 2));
 

@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { SPINS_BEFORE_SLEEP = 2000, SPINS_BEFORE_YIELD = 1000 };
+enum { SPINS_BEFORE_SLEEP = 2000, SPINS_BEFORE_YIELD = 1000, SHARE_MAX = 8 };
 
 struct og_pool {
 	/*
@@ -43,6 +43,15 @@ static void futex(uint32_t *word, int op, uint32_t value)
 	syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
+/*
+ * Neighbours at a time, fewer as the end comes near: they are mostly neighbours in memory too, and one
+ * stream is read faster than many short pieces of it.
+ */
+static uint32_t share(const struct og_pool *p, uint32_t nb_left)
+{
+	return OG_MAX(OG_MIN(nb_left / (2 * p->nb_threads), (uint32_t)SHARE_MAX), 1u);
+}
+
 /* Work on the current loop until its items are all taken. */
 static void take_items(struct og_pool *p)
 {
@@ -53,15 +62,18 @@ static void take_items(struct og_pool *p)
 		og_pool_fn *fn = __atomic_load_n(&p->fn, __ATOMIC_RELAXED);
 		void *arg = __atomic_load_n(&p->arg, __ATOMIC_RELAXED);
 		uint32_t nb_items = __atomic_load_n(&p->nb_items, __ATOMIC_RELAXED);
+		uint32_t nb_left = (uint32_t)ticket, n = share(p, nb_left);
 
-		if ((uint32_t)ticket == 0)
+		if (nb_left == 0)
 			return;
-		if (!__atomic_compare_exchange_n(&p->ticket, &ticket, ticket - 1, false,
+		if (!__atomic_compare_exchange_n(&p->ticket, &ticket, ticket - n, false,
 			    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
 			continue;
-		fn(arg, nb_items - (uint32_t)ticket);
-		/* pairs with the acquire in og_pool_run(): the item's results are visible */
-		__atomic_add_fetch(&p->nb_done, 1, __ATOMIC_RELEASE);
+		for (uint32_t i = nb_items - nb_left; n > 0; i++, n--) {
+			fn(arg, i);
+			/* pairs with the acquire in og_pool_run(): the item's results are visible */
+			__atomic_add_fetch(&p->nb_done, 1, __ATOMIC_RELEASE);
+		}
 		ticket = __atomic_load_n(&p->ticket, __ATOMIC_ACQUIRE);
 	}
 }

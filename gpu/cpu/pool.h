@@ -1,8 +1,9 @@
 /*
  * pool.h: a small fork-join thread pool for loops whose items are independent.
  *
- * Items are handed out one by one from a shared counter, so a core that is busy with something else
- * delays only the item it holds. Results must not depend on which thread computes an item.
+ * Items are handed out a few neighbours at a time from a shared counter, one by one near the end, so a
+ * core that is busy with something else delays only those it holds. Results must not depend on which
+ * thread computes an item.
  *
  * Threads: og_pool_run() from one thread, which takes part in the work. Idle threads spin briefly,
  *          then sleep.

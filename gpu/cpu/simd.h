@@ -111,8 +111,9 @@ static inline int32_t vi_sum(vi v)
 static inline vh vh_nibbles(const void *p, int which)
 {
 	typedef uint16_t vu __attribute__((vector_size(4 * LANES)));
+	vu shifted = (vu)vi_load(p) >> (4 * which);
 
-	return (vh)((vu)vi_load(p) >> (4 * which) & 15);
+	return (vh)(which == 3 ? shifted : shifted & 15);
 }
 
 /* Lanes that fit 16 bits. */

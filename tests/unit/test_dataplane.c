@@ -2,18 +2,15 @@
 
 #include "base/count.h"
 #include "base/metrics.h"
+#include "refuse.h"
 #include "tests/net/echo_core.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -442,19 +439,11 @@ ParameterizedTest(struct mode *mode, dataplane, an_idle_adaptive_core_sleeps)
 
 Test(dataplane, falls_back_where_io_uring_is_forbidden)
 {
-	struct sock_filter code[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	const struct sock_fprog filter = {OG_ARRAY_LEN(code), code};
 	struct og_dataplane_opts opts = options(&usual);
 	struct og_dataplane *dp;
 	char err[200];
 
-	cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-	cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter), 0);
+	cr_assert(og_refuse(SYS_io_uring_setup, EPERM));
 	cr_assert_eq(og_dataplane_open(&dp, &opts, err, sizeof(err)), 0, "%s", err);
 	cr_assert_str_eq(og_dataplane_port_name(dp), "recvmmsg");
 	og_dataplane_close(dp);

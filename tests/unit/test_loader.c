@@ -1,8 +1,11 @@
 #include "base/rand.h"
 #include "gpu/loader.h"
+#include "refuse.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,16 +19,33 @@ static char path[64];
 static char err[256];
 static uint8_t *content;
 
+/* In the temporary folder, or, where that refuses O_DIRECT, in the one of the build. */
+static FILE *create_file(void)
+{
+	int fd, direct;
+
+	snprintf(path, sizeof(path), "/tmp/og_test_loader_XXXXXX");
+	fd = mkstemp(path);
+	direct = open(path, O_RDONLY | O_DIRECT);
+	if (direct >= 0) {
+		close(direct);
+	} else {
+		close(fd);
+		unlink(path);
+		snprintf(path, sizeof(path), "og_test_loader_XXXXXX");
+		fd = mkstemp(path);
+	}
+	return fdopen(fd, "wb");
+}
+
 static void make_file(void)
 {
 	struct og_rand r;
-	FILE *f;
+	FILE *f = create_file();
 
 	content = malloc(FILE_BYTES);
 	og_rand_seeded(&r, 3);
 	og_rand_fill(&r, content, FILE_BYTES);
-	snprintf(path, sizeof(path), "og_test_loader_XXXXXX"); /* not tmpfs: O_DIRECT */
-	f = fdopen(mkstemp(path), "wb");
 	cr_assert_eq(fwrite(content, 1, FILE_BYTES, f), FILE_BYTES);
 	fclose(f);
 }
@@ -155,6 +175,7 @@ struct seen {
 	uint64_t delivered_bytes;
 	uint32_t nb_delivered;
 	int fail_at; /* deliver fails at this chunk */
+	long refuse; /* system call that fails once a stage is ready, or 0 */
 	bool stop;
 };
 
@@ -163,6 +184,8 @@ static int note_ready(void *arg, uint32_t ready)
 	struct seen *s = arg;
 
 	s->ready[s->nb_ready++ % 16] = ready;
+	if (s->nb_ready == 1 && s->refuse)
+		return og_refuse(s->refuse, EPERM) ? 0 : -ENOSYS;
 	return 0;
 }
 
@@ -262,6 +285,71 @@ Test(loader, delivers_without_the_right_to_lock_memory)
 		cr_assert_eq(setresuid(0, 0, 0), 0); /* the file is to be removed */
 	cr_expect_eq(s.delivered_bytes, progress.bytes_total);
 	og_arena_fini(&s.arena);
+}
+
+static const long ring_calls[] = {
+	SYS_io_uring_setup,
+	SYS_io_uring_register, /* only the registration fails, or all use of what is registered */
+	SYS_io_uring_enter,
+};
+
+struct refused {
+	struct seen seen;
+	struct og_load_opts opts;
+	struct og_load_progress progress;
+	long call;
+	bool is_refused; /* before the load; else amid it */
+	int ret;
+};
+
+/* A filter is for good: it gets a thread of its own. */
+static void *run_refused(void *arg)
+{
+	struct refused *r = arg;
+
+	r->seen.refuse = r->is_refused ? 0 : r->call;
+	r->ret = r->is_refused && !og_refuse(r->call, EPERM) ? -ENOSYS : 0;
+	if (r->ret == 0)
+		r->ret = run_plan(&r->seen, &r->opts, &r->progress);
+	return NULL;
+}
+
+static void expect_all(struct refused *r)
+{
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, run_refused, r), 0);
+	pthread_join(thread, NULL);
+	cr_assert_eq(r->ret, 0, "system call %ld: %s", r->call, err);
+	cr_expect_eq(r->progress.stages_ready, 3);
+	cr_expect_eq(r->progress.bytes_done, r->progress.bytes_total);
+	for (size_t p = 0; p < OG_ARRAY_LEN(pieces); p++)
+		cr_expect_arr_eq(og_arena_at(&r->seen.arena, pieces[p].from),
+			content + pieces[p].from, pieces[p].to - pieces[p].from);
+	og_arena_fini(&r->seen.arena);
+}
+
+/* Chunks may come twice, with the same bytes. */
+static int put_chunk(
+	void *arg, uint32_t source, uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+{
+	struct seen *s = arg;
+
+	(void)source;
+	memcpy((uint8_t *)og_arena_at(&s->arena, offset), data, len_bytes);
+	return memcmp(data, content + offset, len_bytes) == 0 ? 0 : -EBADMSG;
+}
+
+Test(loader, reads_the_same_where_io_uring_is_refused)
+{
+	for (size_t i = 0; i < OG_ARRAY_LEN(ring_calls); i++)
+		for (int amid = 0; amid < 2; amid++)
+			for (int delivers = 0; delivers < 2; delivers++) {
+				struct refused r = {.call = ring_calls[i], .is_refused = !amid};
+
+				r.opts.deliver = delivers ? put_chunk : NULL;
+				expect_all(&r);
+			}
 }
 
 Test(loader, ends_when_the_device_fails_or_the_caller_has_enough)

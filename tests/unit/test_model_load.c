@@ -3,6 +3,7 @@
  */
 #include "gpu/backend.h"
 #include "model_writer.h"
+#include "refuse.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -224,4 +225,96 @@ Test(model_load, a_file_that_shrinks_is_an_error_that_names_it)
 	cr_expect_eq(og_model_open(&m, folder, &opts, NULL, err, sizeof(err)), -EBADMSG);
 	cr_expect(strstr(err, "model-00002-of-00003") != NULL, "%s", err);
 	og_mw_remove(folder);
+}
+
+/* ---- Weights in panels ---- */
+
+/* One way for the bytes to arrive. */
+struct way {
+	const char *what;
+	struct og_load_opts opts;
+	long refused; /* system call, or 0 */
+	bool no_direct;
+};
+
+static const struct way ways[] = {
+	{"one by one", {.no_uring = true}, 0, false},
+	{"buffered", {.no_direct = true}, 0, false},
+	{"by a ring that cannot be made", {0}, SYS_io_uring_setup, false},
+	{"by a ring that takes nothing", {0}, SYS_io_uring_enter, false},
+	{"unregistered", {0}, SYS_io_uring_register, false},
+	{"from a file system without O_DIRECT", {0}, 0, true},
+};
+
+struct opened {
+	const struct way *way;
+	const char *path;
+	struct og_model *model;
+	int ret;
+};
+
+/* A filter is for good: it gets a thread of its own. */
+static void *open_by_way(void *arg)
+{
+	struct opened *o = arg;
+	struct og_load_opts opts = o->way->opts;
+
+	opts.chunk_bytes = CHUNK_BYTES;
+	opts.panel_threads = 2;
+	o->ret = 0;
+	if (o->way->refused && !og_refuse(o->way->refused, EPERM))
+		o->ret = -ENOSYS;
+	if (o->way->no_direct && !og_refuse_direct())
+		o->ret = -ENOSYS;
+	if (o->ret == 0)
+		o->ret = og_model_open(&o->model, o->path, &opts, NULL, err, sizeof(err));
+	return NULL;
+}
+
+static struct og_model *open_in_panels(const struct way *way, const char *path)
+{
+	struct opened o = {.way = way, .path = path};
+	pthread_t thread;
+
+	cr_assert_eq(pthread_create(&thread, NULL, open_by_way, &o), 0);
+	pthread_join(thread, NULL);
+	cr_assert_eq(o.ret, 0, "%s: %s", way->what, err);
+	return o.model;
+}
+
+Test(model_load, panels_are_the_same_whichever_way_the_bytes_come)
+{
+	static const enum og_dtype types[] = {OG_BF16, OG_Q8_0, OG_Q4_0};
+	static const struct way usual = {.what = "as usual"};
+
+	for (size_t t = 0; t < OG_ARRAY_LEN(types); t++) {
+		struct og_gw_model shape = og_gw_small();
+		const struct og_arena *want;
+		struct og_model *m;
+		struct og_gw w;
+		char path[64];
+
+		shape.type = types[t];
+		w = og_gw_model_file(&shape);
+		og_gw_save(&w, path);
+		m = open_in_panels(&usual, path);
+		want = &m->files[0].arena;
+		cr_expect_gt(m->layers[0].q.panel_rows, 0);
+		cr_expect_neq(memcmp(m->layers[1].up.data,
+				      w.data + (m->layers[1].up.data - want->base) + want->start,
+				      m->layers[1].up.row_bytes),
+			0, "the file has no panels");
+		for (size_t i = 0; i < OG_ARRAY_LEN(ways); i++) {
+			struct og_model *other = open_in_panels(&ways[i], path);
+
+			cr_expect_arr_eq(other->files[0].arena.base, want->base,
+				want->end - want->start, "%s, %s", og_dtype_name(types[t]),
+				ways[i].what);
+			cr_expect_eq(other->layers[0].q.panel_rows, m->layers[0].q.panel_rows);
+			og_model_close(other);
+		}
+		og_model_close(m);
+		og_gw_fini(&w);
+		unlink(path);
+	}
 }
