@@ -166,6 +166,8 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 	struct og_device d = {0};
 	int ret = og_devargs_ask(devargs, nb_pools, asking, sizeof(asking));
 
+	if (og_memif_is(devargs))
+		og_memif_make_way(devargs);
 	if (ret == 0)
 		ret = find(asking, &d.id);
 	if (ret < 0)
@@ -177,7 +179,8 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 		*out = d;
 		return 0;
 	}
-	OG_LOG(port, ERR, "device %s: %s", devargs, rte_strerror(-ret));
+	if (!og_eal_is_quiet())
+		OG_LOG(port, ERR, "device %s: %s", devargs, rte_strerror(-ret));
 	rte_eth_dev_close(d.id);
 	if (d.device)
 		(void)rte_dev_remove(d.device);
@@ -217,7 +220,7 @@ static enum og_device_state look_at_interface(const struct og_device *d)
 									 : OG_DEVICE_DOWN;
 }
 
-enum og_device_state og_device_look(const struct og_device *d)
+enum og_device_state og_device_look(struct og_device *d)
 {
 	struct rte_eth_link link;
 
@@ -225,7 +228,12 @@ enum og_device_state og_device_look(const struct og_device *d)
 		return look_at_interface(d);
 	if (rte_eth_link_get_nowait(d->id, &link) < 0)
 		return OG_DEVICE_UP;
-	return link.link_status == RTE_ETH_LINK_UP ? OG_DEVICE_UP : OG_DEVICE_DOWN;
+	if (link.link_status == RTE_ETH_LINK_UP) {
+		d->was_up = true;
+		return OG_DEVICE_UP;
+	}
+	/* The driver connects once only, when it is started. */
+	return d->was_up && d->memif && !d->memif->server ? OG_DEVICE_GONE : OG_DEVICE_DOWN;
 }
 
 bool og_device_may_open(void)

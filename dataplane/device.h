@@ -26,6 +26,7 @@ struct og_device {
 	struct og_inet_mac mac;
 	struct rte_device *device;
 	struct og_memif_rings *memif; /* NULL: not one */
+	bool was_up;                  /* since it was opened */
 	/* The kernel's interface behind it, if there is one. */
 	uint32_t if_index; /* 0: none */
 	char if_name[IF_NAMESIZE];
@@ -34,7 +35,7 @@ struct og_device {
 enum og_device_state {
 	OG_DEVICE_UP,
 	OG_DEVICE_DOWN,    /* no link */
-	OG_DEVICE_GONE,    /* the interface does not exist any more */
+	OG_DEVICE_GONE,    /* the interface does not exist any more, or a memif's server */
 	OG_DEVICE_ANOTHER, /* one of the same name exists instead */
 };
 
@@ -47,7 +48,7 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 /* Packets that the driver holds go back to the pool. */
 void og_device_close(struct og_device *d);
 
-enum og_device_state og_device_look(const struct og_device *d);
+enum og_device_state og_device_look(struct og_device *d);
 /* False once the rights to open an interface are given up, as by a change of user. */
 bool og_device_may_open(void);
 /* True if opening it again makes the interface, instead of waiting for somebody to make it. */

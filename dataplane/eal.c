@@ -169,6 +169,16 @@ static int init_keeping_affinity(void)
 	return ret;
 }
 
+void og_eal_quiet(bool quiet)
+{
+	rte_log_set_global_level(quiet ? RTE_LOG_CRIT : RTE_LOG_ERR);
+}
+
+bool og_eal_is_quiet(void)
+{
+	return rte_log_get_global_level() < RTE_LOG_ERR;
+}
+
 int og_eal_open(const struct og_eal_opts *opts)
 {
 	cookie_io_functions_t io = {.write = eal_wrote};
@@ -194,6 +204,6 @@ int og_eal_open(const struct og_eal_opts *opts)
 	}
 	fflush(stream);
 	said.started = true;
-	rte_log_set_global_level(RTE_LOG_ERR);
+	og_eal_quiet(false);
 	return 0;
 }

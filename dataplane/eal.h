@@ -32,5 +32,9 @@ struct og_eal_opts {
  */
 int og_eal_open(const struct og_eal_opts *opts) OG_MUST_CHECK;
 
+/* What fails again and again need not be said each time: only critical words get through. */
+void og_eal_quiet(bool quiet);
+bool og_eal_is_quiet(void);
+
 /* True for devargs that name a PCI device ("0000:00:02.0", "3b:00.0,x=y", "pci:..."). */
 bool og_eal_is_pci(const char *devargs);

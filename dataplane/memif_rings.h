@@ -34,6 +34,8 @@ struct og_memif_rings {
 
 /* True for devargs of a memif. */
 bool og_memif_is(const char *devargs);
+/* Removes the socket that a server which did not end well has left at our path, if nobody listens there. */
+void og_memif_make_way(const char *devargs);
 /* NULL: no place left; then no more than one queue may be used. */
 struct og_memif_rings *og_memif_open(const char *devargs, uint16_t queues);
 void og_memif_close(struct og_memif_rings *m);

@@ -5,6 +5,7 @@
 #include "dataplane/port_ethdev_priv.h"
 
 #include "base/log.h"
+#include "dataplane/eal.h"
 #include "dataplane/packet.h"
 
 #include <time.h>
@@ -95,9 +96,15 @@ static int open_again(struct og_ethdev *nic, struct og_device *dev)
 	return 0;
 }
 
+static const char *name_of(const struct og_ethdev *nic)
+{
+	return nic->dev.if_name[0] ? nic->dev.if_name : nic->devargs;
+}
+
 static void reopen(struct og_ethdev *nic)
 {
 	struct og_device dev;
+	int ret;
 
 	if (!nic->closed) {
 		if (!take_device(nic))
@@ -106,14 +113,18 @@ static void reopen(struct og_ethdev *nic)
 		nic->closed = true;
 	}
 	/* Who waits for the interface looks for it by name; nothing is tried in vain. */
-	if (!og_device_makes_interface(nic->devargs) && if_nametoindex(nic->dev.if_name) == 0)
+	if (nic->dev.if_index != 0 && !og_device_makes_interface(nic->devargs) &&
+		if_nametoindex(nic->dev.if_name) == 0)
 		return;
 	if (nic->retired[0])
 		return; /* once at a time */
-	if (open_again(nic, &dev) < 0) {
+	og_eal_quiet(nic->failed);
+	ret = open_again(nic, &dev);
+	og_eal_quiet(false);
+	if (ret < 0) {
 		if (!nic->failed)
-			OG_LOG(port, ERR, "%s does not open again; %s", nic->dev.if_name,
-				og_device_may_open()
+			OG_LOG(port, ERR, "%s does not open again; %s", name_of(nic),
+				nic->dev.if_index == 0 || og_device_may_open()
 					? "trying on"
 					: "this user may not: a restart, from root, will");
 		nic->failed = true;
@@ -125,9 +136,9 @@ static void reopen(struct og_ethdev *nic)
 	nic->state = OG_DEVICE_UP;
 	__atomic_store_n(&nic->no_link, false, __ATOMIC_RELAXED);
 	give_device(nic);
-	OG_LOG(port, INFO, "interface %s is back", dev.if_name);
+	OG_LOG(port, INFO, "%s is back", name_of(nic));
 	if (dev.nb_queues < nic->nb_ports)
-		OG_LOG(port, WARN, "%s has %u pairs of queues now, not %u", dev.if_name,
+		OG_LOG(port, WARN, "%s has %u pairs of queues now, not %u", name_of(nic),
 			dev.nb_queues, nic->nb_ports);
 }
 
@@ -135,21 +146,19 @@ void og_port_ethdev_supervise(struct og_port *port)
 {
 	struct og_ethdev *nic = og_port_ethdev(port)->nic;
 	enum og_device_state state;
-	const char *name;
 	bool lost;
 
 	if (og_port_ethdev(port)->queue != 0)
 		return; /* the first one's is for all */
 	state = nic->closed ? OG_DEVICE_GONE : og_device_look(&nic->dev);
 	lost = state == OG_DEVICE_GONE || state == OG_DEVICE_ANOTHER;
-	name = nic->dev.if_name[0] ? nic->dev.if_name : nic->devargs;
 	if (nic->retired[0] && ++nic->retired_looks == RETIRED_LOOKS)
 		free_pools(nic->retired, nic->nb_ports);
 	if (state != nic->state) {
 		if (lost)
-			OG_LOG(port, WARN, "interface %s is gone", name);
+			OG_LOG(port, WARN, "%s is gone", name_of(nic));
 		else
-			OG_LOG(port, WARN, "%s: link %s", name,
+			OG_LOG(port, WARN, "%s: link %s", name_of(nic),
 				state == OG_DEVICE_UP ? "up" : "down");
 		__atomic_store_n(&nic->no_link, state != OG_DEVICE_UP, __ATOMIC_RELAXED);
 		if (state == OG_DEVICE_UP)

@@ -25,7 +25,7 @@ async function pair (after, serverCores, clientCores) {
   const a = await OgPeer.start(after, { first: true, place: server, cores: serverCores })
   const b = await OgPeer.start(after, { bootstrap: [a.address], place: client, cores: clientCores })
   await b.on('ready')
-  return { a, b, client }
+  return { a, b, server, client }
 }
 
 async function connected ({ a, b }) {
@@ -106,6 +106,21 @@ test('memif: the peer is killed and comes back', async (t) => {
   c.write('back\n')
   const atA = await a.open(again.key)
   await atA.received('back\n')
+})
+
+test('memif: the end that has the socket is killed and comes back', async (t) => {
+  const after = cleanup(t)
+  const { a, b, server } = await pair(after)
+  await connected({ a, b })
+  await a.kill()
+  await b.on('closed', () => true, 60000)
+  const again = await OgPeer.start(after, { bootstrap: [b.address], place: server })
+  const { atA, atB } = await connected({ a: again, b })
+  atB.write('back\n')
+  await atA.received('back\n')
+  // It tries on while the other end is away, and says so once.
+  assert.equal(b.stderr.match(/does not open again/g).length, 1)
+  assert.ok(b.stderr.split('\n').length < 12, b.stderr)
 })
 
 test('memif: one og-node answers the prompt of another', async (t) => {
