@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 enum { CORES = 2, ROUNDS = 3000, CIRCLING = 32 };
+/* DPDK's driver may crash where a memif is closed while its interrupt thread hears of the other end's going. */
+enum { PARTING_US = 500000 };
 
 /* The driver is not built for ThreadSanitizer, which sees what it opens and closes, but not why in time. */
 const char *__tsan_default_suppressions(void);
@@ -75,17 +77,26 @@ static uint64_t received(const struct end *e, uint16_t core)
 	return og_counter_read(&og_dataplane_core_counters(e->dp, core)->rx_packets);
 }
 
+static bool all_received(const struct end *a, const struct end *b)
+{
+	return received(a, 0) > 0 && received(a, 1) > 0 && received(b, 0) > 0 && received(b, 1) > 0;
+}
+
 int main(void)
 {
 	static struct end a, b;
-	bool both;
+	bool all;
 
 	if (start(&a, "server", 1) < 0 || start(&b, "client", 2) < 0)
 		return 1;
 	for (uint32_t i = 0; i < ROUNDS; i++) {
 		const struct og_addr nobody = {{10, 9, 9, (uint8_t)(100 + i % 100)}, 9};
 
-		if (i < CIRCLING) { /* what is echoed goes round for ever */
+		/*
+		 * What is echoed goes round for ever. The first may go by the first core, which asks for the
+		 * neighbour, and stay with it.
+		 */
+		if (i < CIRCLING || (i % 100 == 0 && !all_received(&a, &b))) {
 			send_from_each(&a, &b.at);
 			send_from_each(&b, &a.at);
 		}
@@ -96,13 +107,13 @@ int main(void)
 		}
 		usleep(1000);
 	}
-	both = received(&a, 0) > 0 && received(&a, 1) > 0 && received(&b, 0) > 0 &&
-	       received(&b, 1) > 0;
+	all = all_received(&a, &b);
 	printf("a received %" PRIu64 " and %" PRIu64 ", b %" PRIu64 " and %" PRIu64 "\n",
 		received(&a, 0), received(&a, 1), received(&b, 0), received(&b, 1));
 	og_dataplane_stop(b.dp);
 	og_dataplane_stop(a.dp);
 	og_dataplane_close(b.dp);
+	usleep(PARTING_US);
 	og_dataplane_close(a.dp);
-	return both ? 0 : 1;
+	return all ? 0 : 1;
 }
