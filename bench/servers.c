@@ -132,16 +132,22 @@ struct figures {
 	struct bench_samples load_busy; /* percent */
 };
 
-/* One run of one server: a tenth of it to warm up, then the run that counts. */
+/*
+ * One run of one server: a single answer, without which neighbours may not know each other, a tenth of
+ * the run to warm up, then the run that counts.
+ */
 static int run_once(
 	const struct bench *b, struct server *s, const struct load_plan *plan, struct figures *f)
 {
+	uint8_t answer[LOAD_REPLY_BYTES];
 	struct load_result r;
 	uint64_t cpu_ns;
 	int ret;
 
 	server_resume(s);
-	ret = load_run(s->load, plan, b->run_ns / 10, &r);
+	ret = load_ask(s->load, plan->slots[0].data, plan->slots[0].len_bytes, answer);
+	if (ret >= 0)
+		ret = load_run(s->load, plan, b->run_ns / 10, &r);
 	cpu_ns = bench_child_cpu_ns(&s->child);
 	if (ret == 0)
 		ret = load_run(s->load, plan, b->run_ns, &r);
@@ -181,32 +187,11 @@ static void report(const struct bench *b, const struct servers *s, const char *n
 			bench_median(&f[0].load_busy));
 }
 
-/* Each has answered once before it is measured, so that neighbours know each other. */
-static int greet(struct servers *s, const char *name, const struct load_plan *plans)
-{
-	uint8_t answer[LOAD_REPLY_BYTES];
-
-	for (uint32_t i = 0; i < s->nb; i++) {
-		const struct load_slot *slot = &plans[i].slots[0];
-		int ret = load_ask(s->list[i].load, slot->data, slot->len_bytes, answer);
-
-		if (ret < 0) {
-			fprintf(stderr, "og-bench: %s: %s answers nothing: %s\n", name,
-				s->list[i].name, strerror(-ret));
-			return ret;
-		}
-	}
-	return 0;
-}
-
 int servers_measure(const struct bench *b, struct servers *s, const char *name, const char *what,
 	const struct load_plan *plans)
 {
 	struct figures f[SERVERS_MAX] = {0};
-	int greeted = greet(s, name, plans);
 
-	if (greeted < 0)
-		return greeted;
 	for (uint32_t run = 0; run < b->runs; run++)
 		for (uint32_t i = 0; i < s->nb; i++) {
 			int ret = run_once(b, &s->list[i], &plans[i], &f[i]);
