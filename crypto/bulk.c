@@ -101,7 +101,7 @@ static bool begin(struct og_bulk *b, const crypto_secretstream_xchacha20poly1305
 		block[0] = *tag;
 	*tag = other;
 	good = good && EVP_MAC_init(b->mac, blocks, 32, NULL) == 1 && authenticate(b, block, BLOCK);
-	sodium_memzero(blocks, BLOCK);
+	sodium_memzero(blocks, sizeof(blocks));
 	return good;
 }
 
@@ -127,7 +127,7 @@ static void advance(crypto_secretstream_xchacha20poly1305_state *state,
 		crypto_secretstream_xchacha20poly1305_rekey(state);
 }
 
-int og_bulk_push(struct og_bulk *b, crypto_secretstream_xchacha20poly1305_state *state,
+void og_bulk_push(struct og_bulk *b, crypto_secretstream_xchacha20poly1305_state *state,
 	uint8_t *out, const uint8_t *text, size_t n)
 {
 	uint8_t *sealed = out + 1, tag = crypto_secretstream_xchacha20poly1305_TAG_MESSAGE;
@@ -138,10 +138,9 @@ int og_bulk_push(struct og_bulk *b, crypto_secretstream_xchacha20poly1305_state 
 		piece = OG_MIN(n - i, (size_t)PIECE);
 		good = cipher(b, sealed + i, text + i, piece) && authenticate(b, sealed + i, piece);
 	}
-	if (!good || !finish(b, sealed + n, n))
-		return -EIO;
+	good = good && finish(b, sealed + n, n);
+	OG_ASSERT(good);
 	advance(state, sealed + n, crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
-	return 0;
 }
 
 int og_bulk_pull(struct og_bulk *b, crypto_secretstream_xchacha20poly1305_state *state,

@@ -24,10 +24,11 @@ void og_bulk_forget(struct og_bulk *b);
 
 /*
  * As crypto_secretstream_xchacha20poly1305_push() with an empty tag: n + 17 bytes to `out`; `text` does not
- * overlap it or is out + 1. Returns 0, or -EIO: nothing was sent, and nothing of `out` may be.
+ * overlap it or is out + 1. libcrypto has no reason to fail here; if it does, the process ends before
+ * anything of `out` is sent.
  */
-int og_bulk_push(struct og_bulk *b, crypto_secretstream_xchacha20poly1305_state *state,
-	uint8_t *out, const uint8_t *text, size_t n) OG_MUST_CHECK;
+void og_bulk_push(struct og_bulk *b, crypto_secretstream_xchacha20poly1305_state *state,
+	uint8_t *out, const uint8_t *text, size_t n);
 
 /*
  * As crypto_secretstream_xchacha20poly1305_pull(), in place: the text, len_bytes - 17 bytes, is at

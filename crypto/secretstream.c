@@ -66,9 +66,11 @@ int og_secretstream_seal(
 		return -EMSGSIZE;
 	og_frame_length_store(frame, (uint32_t)n + OG_FRAME_BODY_MIN);
 	if (tx->bulk && n >= OG_BULK_MIN)
-		return og_bulk_push(tx->bulk, &tx->state, frame + OG_FRAME_LENGTH_BYTES, plain, n);
-	crypto_secretstream_xchacha20poly1305_push(&tx->state, frame + OG_FRAME_LENGTH_BYTES, NULL,
-		plain, n, NULL, 0, crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
+		og_bulk_push(tx->bulk, &tx->state, frame + OG_FRAME_LENGTH_BYTES, plain, n);
+	else
+		crypto_secretstream_xchacha20poly1305_push(&tx->state,
+			frame + OG_FRAME_LENGTH_BYTES, NULL, plain, n, NULL, 0,
+			crypto_secretstream_xchacha20poly1305_TAG_MESSAGE);
 	return 0;
 }
 

@@ -61,8 +61,7 @@ int og_secretstream_rx_init(struct og_secretstream_rx *rx, const struct og_noise
 
 /*
  * Write the whole frame, n + OG_FRAME_OVERHEAD bytes. `plain` either does not overlap `frame` or is
- * exactly frame + 4. Returns 0, -EMSGSIZE when n is over OG_FRAME_PLAIN_MAX, or -EIO when libcrypto
- * fails, which it has no reason to: nothing may be sent.
+ * exactly frame + 4. Returns 0, or -EMSGSIZE when n is over OG_FRAME_PLAIN_MAX.
  */
 int og_secretstream_seal(struct og_secretstream_tx *tx, uint8_t *frame, const uint8_t *plain,
 	size_t n) OG_MUST_CHECK;

@@ -36,7 +36,8 @@ BLOCKS = re.compile(r'\b(sleep|usleep|nanosleep|pthread_mutex_lock|pthread_cond_
 # Functions that run before the polling starts or after it ends.
 START = re.compile(r'_(create|destroy|init|fini|open|close|start|stop|launch|register|log)$|^(create|destroy|init|fini)_|'
                    r'_(create|init)_|^(main|thread_main|allocate|shelf_with_payload|send_the_rest)$')
-OUTSIDE = re.compile(r'\.\./shared|/work/|registry\.npmjs|"resolved": "http|files\.pythonhosted')
+# Where this checkout happens to lie, and where a package once came from.
+OUTSIDE = re.compile(re.escape(ROOT + os.sep) + r'|"resolved": "http')
 
 
 def sources(*suffixes):

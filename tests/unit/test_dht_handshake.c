@@ -530,6 +530,19 @@ static void answer_pings(struct net *n, const struct sim_packet *p)
 	}
 }
 
+/* Handshakes of clients that know the server's key, each from the next of so many hosts. */
+static void strangers_shake(struct net_node *server, uint32_t *sent, uint32_t nb, uint32_t nb_hosts)
+{
+	for (uint32_t end = *sent + nb; *sent < end; ++*sent) {
+		struct og_addr from = sim_addr(0x0a100000 + *sent % nb_hosts, 2000);
+		uint8_t n1[300];
+		uint32_t n = message_1(n1, 5000 + *sent, &plain_client);
+
+		shake(&from, server, (struct og_dht_handshake){.noise = n1, .noise_bytes = n},
+			(uint16_t)*sent);
+	}
+}
+
 /* How many of 100 clients connect while 2,000 others a second shake hands from 4,000 addresses. */
 static uint32_t connects_in_a_flood(uint64_t job_takes_ns)
 {
@@ -550,15 +563,7 @@ static uint32_t connects_in_a_flood(uint64_t job_takes_ns)
 				0);
 			net_kick(client);
 		}
-		for (int twice = 0; twice < 2; twice++, sent++) {
-			struct og_addr from = sim_addr(0x0a100000 + sent % 4000, 2000);
-			uint8_t n1[300];
-			uint32_t n = message_1(n1, 5000 + sent, &plain_client);
-
-			shake(&from, server,
-				(struct og_dht_handshake){.noise = n1, .noise_bytes = n},
-				(uint16_t)sent);
-		}
+		strangers_shake(server, &sent, 2, 4000);
 		net_run(&net, OG_NS_PER_MS);
 	}
 	net_run(&net, 30 * second);
@@ -612,15 +617,7 @@ Test(dht_handshake, challenges_leave_the_node_its_own_requests)
 		}
 		if (ms % TURN_MS == TURN_MS - 1)
 			done_late += server->nb_topic_done != turn + 1;
-		for (int k = 0; k < 20; k++, sent++) {
-			struct og_addr from = sim_addr(0x0a100000 + sent, 2000);
-			uint8_t n1[300];
-			uint32_t n = message_1(n1, 5000 + sent, &plain_client);
-
-			shake(&from, server,
-				(struct og_dht_handshake){.noise = n1, .noise_bytes = n},
-				(uint16_t)sent);
-		}
+		strangers_shake(server, &sent, 20, UINT32_MAX);
 		net_run(&net, OG_NS_PER_MS);
 	}
 	net_run(&net, 30 * second);
