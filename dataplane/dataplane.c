@@ -216,7 +216,8 @@ static int open_ports(struct og_dataplane *dp, const struct og_dataplane_opts *o
 		return -EINVAL;
 	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++)
 		ret = og_packet_pool_create(&pools[i], packets_of(opts, i, dp->nb_cores),
-			og_thread_node(cpu_of(opts, i)));
+			og_thread_node(cpu_of(opts, i)),
+			is_ethdev(opts) && og_eal_is_pci(devargs_of(opts)));
 	if (ret == 0)
 		ret = is_ethdev(opts) ? open_device_ports(ports, pools, dp, opts)
 				      : open_socket_ports(dp, ports, pools, opts);

@@ -77,7 +77,8 @@ static int open_again(struct og_ethdev *nic, struct og_device *dev)
 	for (uint16_t i = 0; i < nic->nb_ports && ret == 0; i++) {
 		const struct rte_mempool *before = nic->ports[i]->port.pool;
 
-		ret = og_packet_pool_create(&pools[i], before->size, before->socket_id);
+		ret = og_packet_pool_create(
+			&pools[i], before->size, before->socket_id, og_packet_pool_dma(before));
 	}
 	if (ret == 0)
 		ret = og_device_open(dev, nic->devargs, nic->mtu_wanted, pools, nic->nb_ports);
