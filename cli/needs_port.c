@@ -9,7 +9,7 @@
 #include "cli/text.h"
 #include "dataplane/devargs.h"
 #include "dataplane/eal.h"
-#include "dataplane/memif_rings.h"
+#include "dataplane/memif_socket.h"
 #include "dataplane/xdp.h"
 
 #include <errno.h>
@@ -208,6 +208,21 @@ static void path_argument(const struct og_needs *n, const char *devargs, const c
 			path, strerror(errno), copy);
 }
 
+static void memif_port(const struct og_needs *n, const char *devargs)
+{
+	char socket[OG_MEMIF_SOCKET_BYTES];
+	int ret = og_memif_reach(devargs);
+
+	path_argument(n, devargs, "socket");
+	og_memif_socket(devargs, socket);
+	if (ret == -EAGAIN)
+		og_needs_note(n, n->cfg->driver,
+			"no server listens at %s yet: the node will wait for one", socket);
+	else if (ret < 0)
+		og_needs_lack(
+			n, n->cfg->driver, "a way to the server at %s: %s", socket, strerror(-ret));
+}
+
 void og_needs_port(const struct og_needs *n)
 {
 	const char *devargs = n->cfg->driver + strlen("ethdev:");
@@ -226,7 +241,7 @@ void og_needs_port(const struct og_needs *n)
 	else if (strncmp(devargs, "net_tap", 7) == 0)
 		tap_port(n);
 	else if (strncmp(devargs, "net_memif", 9) == 0)
-		path_argument(n, devargs, "socket");
+		memif_port(n, devargs);
 	else if (strncmp(devargs, "net_virtio_user", 15) == 0)
 		path_argument(n, devargs, "path");
 }

@@ -600,6 +600,13 @@ void og_dataplane_supervise(struct og_dataplane *dp)
 		handover_full);
 }
 
+bool og_dataplane_absent(const struct og_dataplane *dp)
+{
+	const struct og_port *port = dp->cores[0].port;
+
+	return port->ops->absent && port->ops->absent(port);
+}
+
 uint16_t og_dataplane_nb_cores(const struct og_dataplane *dp)
 {
 	return dp->nb_cores;

@@ -166,8 +166,7 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 	struct og_device d = {0};
 	int ret = og_devargs_ask(devargs, nb_pools, asking, sizeof(asking));
 
-	if (og_memif_is(devargs))
-		og_memif_make_way(devargs);
+	og_memif_make_way(devargs);
 	if (ret == 0)
 		ret = find(asking, &d.id);
 	if (ret < 0)
