@@ -51,7 +51,7 @@ const struct og_config_key og_config_keys[] = {
 		"IPv4 router (ethdev); 0.0.0.0: none"},
 	{"port", "mtu", OG_CONFIG_UINT, AT(mtu), "1500", 576, 9000, NULL, "bytes"},
 	{"port", "shared", OG_CONFIG_BOOL, AT(shared), "no", 0, 0, NULL,
-		"the interface of a net_af_xdp driver stays the kernel's: only our UDP port is taken"},
+		"the interface of a net_af_xdp driver or an mlx5 card stays the kernel's: only our UDP port is taken"},
 	{"port", "queues", OG_CONFIG_UINT, AT(queues), "0", 0, 16, NULL,
 		"pairs of queues that an ethdev is asked for; 0: one for each polling core"},
 
