@@ -42,6 +42,8 @@ const struct og_config_key og_config_keys[] = {
 		"whether strangers' datagrams reach us; auto means open"},
 	{"dht", "peers", OG_CONFIG_COMMAS, AT(peers), "", 0, 0, NULL,
 		"host:port of DHT nodes to know from the start, or KEY@host:port of members to stay connected to"},
+	{"dht", "strangers", OG_CONFIG_UINT, AT(strangers), "512", 1, 100000, NULL,
+		"handshakes a second from addresses that have not answered us yet; beyond that they answer a PING first"},
 
 	{"port", "driver", OG_CONFIG_STRING, AT(driver), "socket", 1, 180, NULL,
 		"socket, or ethdev:<devargs>"},

@@ -40,6 +40,7 @@ Test(config, defaults_hold_without_a_file)
 	cr_assert_eq(og_config_finish(&cfg, &problems), 0, "%s", reported);
 	cr_assert_str_eq(cfg.listen, "127.0.0.1:8480");
 	cr_assert_eq(cfg.dht_port, 49737);
+	cr_assert_eq(cfg.strangers, 512);
 	cr_assert_eq(cfg.frame_memory, 256ull << 20);
 	cr_assert_eq(cfg.deadline_ms, 120000);
 	cr_assert_str_eq(cfg.bootstrap.items[0].text, "public");
