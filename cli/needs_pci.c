@@ -139,8 +139,8 @@ static void check_driver(const struct og_needs *n, const char *address)
 	if (n->cfg->shared) {
 		og_needs_lack(n, &n->cfg->shared,
 			"a card that DPDK leaves to the kernel too, with flow rules (mlx5): with "
-			"%s "
-			"it takes all of it. driver = ethdev:net_af_xdp0,iface=NAME shares any, or "
+			"%s it takes all of it. driver = ethdev:net_af_xdp0,iface=NAME shares any, "
+			"or "
 			"shared = no gives the node the card alone",
 			driver[0] ? driver : "no driver");
 		return;

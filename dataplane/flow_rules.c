@@ -38,8 +38,7 @@ int og_flow_isolate(uint16_t device)
 	if (ret < 0)
 		OG_LOG(port, ERR,
 			"this device's driver cannot leave the rest to the kernel (%s): use shared "
-			"with "
-			"ethdev:net_af_xdp0,iface=NAME, or give the node its own port",
+			"with ethdev:net_af_xdp0,iface=NAME, or give the node its own port",
 			why(&error, ret));
 	return ret;
 }
