@@ -26,7 +26,7 @@ int handover_bench_open(struct handover_bench **out, uint32_t depth)
 		return -ENOMEM;
 	ret = og_eal_open(&eal);
 	if (ret == 0)
-		ret = og_packet_pool_create(&h->pool, depth + PACKETS_MORE, SOCKET_ID_ANY);
+		ret = og_packet_pool_create(&h->pool, depth + PACKETS_MORE, SOCKET_ID_ANY, false);
 	if (ret == 0)
 		ret = og_handover_create(&h->handover, depth);
 	if (ret < 0) {

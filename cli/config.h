@@ -64,6 +64,7 @@ struct og_config {
 	/* [dht] */
 	struct og_config_list bootstrap, peers;
 	uint64_t dht_port;
+	uint64_t strangers;
 	struct og_addr public_address; /* port 0: to be learned */
 	char ephemeral[8], firewalled[8];
 	/* [port] */

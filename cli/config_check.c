@@ -84,6 +84,16 @@ static void check_models(struct og_config *cfg, struct og_problems *problems)
 	}
 }
 
+/* Drivers that can leave an interface to the kernel, by an XDP program or flow rules, and cards, some of which can. */
+static bool may_share(const char *driver)
+{
+	if (strncmp(driver, "ethdev:", 7) != 0)
+		return false;
+	driver += 7;
+	return strncmp(driver, "net_af_xdp", 10) == 0 || strncmp(driver, "net_", 4) != 0 ||
+	       (strncmp(driver, "net_tap", 7) == 0 && strstr(driver, ",remote="));
+}
+
 static void check_port(const struct og_config *cfg, struct og_problems *problems)
 {
 	bool ethdev = strncmp(cfg->driver, "ethdev:", 7) == 0;
@@ -91,9 +101,10 @@ static void check_port(const struct og_config *cfg, struct og_problems *problems
 	if (!ethdev && strcmp(cfg->driver, "socket") != 0)
 		og_config_problem(cfg, problems, og_config_where(cfg, cfg->driver),
 			"driver = %s: socket or ethdev:<devargs>", cfg->driver);
-	if (cfg->shared && strncmp(cfg->driver, "ethdev:net_af_xdp", 17) != 0)
+	if (cfg->shared && !may_share(cfg->driver))
 		og_config_problem(cfg, problems, og_config_where(cfg, &cfg->shared),
-			"shared = yes is for driver = ethdev:net_af_xdp0,iface=NAME: socket shares "
+			"shared = yes is for driver = ethdev:net_af_xdp0,iface=NAME, and for a "
+			"card (mlx5) or ethdev:net_tap0,remote=NAME with flow rules: socket shares "
 			"its interface anyway, and other drivers have it for themselves");
 	else if (cfg->shared && strstr(cfg->driver, ",xdp_prog="))
 		og_config_problem(cfg, problems, og_config_where(cfg, &cfg->shared),

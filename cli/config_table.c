@@ -42,6 +42,8 @@ const struct og_config_key og_config_keys[] = {
 		"whether strangers' datagrams reach us; auto means open"},
 	{"dht", "peers", OG_CONFIG_COMMAS, AT(peers), "", 0, 0, NULL,
 		"host:port of DHT nodes to know from the start, or KEY@host:port of members to stay connected to"},
+	{"dht", "strangers", OG_CONFIG_UINT, AT(strangers), "512", 1, 100000, NULL,
+		"handshakes a second from addresses that have not answered us yet; beyond that they answer a PING first"},
 
 	{"port", "driver", OG_CONFIG_STRING, AT(driver), "socket", 1, 180, NULL,
 		"socket, or ethdev:<devargs>"},
@@ -51,7 +53,7 @@ const struct og_config_key og_config_keys[] = {
 		"IPv4 router (ethdev); 0.0.0.0: none"},
 	{"port", "mtu", OG_CONFIG_UINT, AT(mtu), "1500", 576, 9000, NULL, "bytes"},
 	{"port", "shared", OG_CONFIG_BOOL, AT(shared), "no", 0, 0, NULL,
-		"the interface of a net_af_xdp driver stays the kernel's: only our UDP port is taken"},
+		"the interface of a net_af_xdp driver or an mlx5 card stays the kernel's: only our UDP port is taken"},
 	{"port", "queues", OG_CONFIG_UINT, AT(queues), "0", 0, 16, NULL,
 		"pairs of queues that an ethdev is asked for; 0: one for each polling core"},
 

@@ -113,6 +113,18 @@ static void check_vfio(const struct og_needs *n, const char *address)
 			OG_NEEDS_PACKET_BYTES >> 20);
 }
 
+static void check_shared(const struct og_needs *n, const char *address)
+{
+	char name[64];
+
+	interface_on(address, name);
+	if (name[0])
+		og_needs_shared(n, name);
+	else
+		og_needs_lack(n, n->cfg->driver,
+			"an interface of the kernel's on the card %s, to share", address);
+}
+
 static void check_driver(const struct og_needs *n, const char *address)
 {
 	char driver[64], name[64], also[128] = "";
@@ -120,6 +132,17 @@ static void check_driver(const struct og_needs *n, const char *address)
 	read_of(address, "driver", driver, sizeof(driver));
 	if (shares_card(driver)) {
 		og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_RAW, "the card's queues");
+		if (n->cfg->shared)
+			check_shared(n, address);
+		return;
+	}
+	if (n->cfg->shared) {
+		og_needs_lack(n, &n->cfg->shared,
+			"a card that DPDK leaves to the kernel too, with flow rules (mlx5): with "
+			"%s it takes all of it. driver = ethdev:net_af_xdp0,iface=NAME shares any, "
+			"or "
+			"shared = no gives the node the card alone",
+			driver[0] ? driver : "no driver");
 		return;
 	}
 	check_iommu(n);

@@ -9,7 +9,7 @@
 #include "cli/text.h"
 #include "dataplane/devargs.h"
 #include "dataplane/eal.h"
-#include "dataplane/memif_rings.h"
+#include "dataplane/memif_socket.h"
 #include "dataplane/xdp.h"
 
 #include <errno.h>
@@ -106,12 +106,13 @@ static void note_queues(const struct og_needs *n, const char *devargs)
 /* ---- ports on an interface of the kernel ---- */
 
 /* Its name, when the interface is there. */
-static bool interface_of(const struct og_needs *n, const char *devargs, char name[128])
+static bool interface_of(
+	const struct og_needs *n, const char *devargs, const char *key, char name[128])
 {
 	char path[PATH_MAX];
 
-	if (!og_devargs_get(devargs, "iface", name, 128)) {
-		og_needs_lack(n, n->cfg->driver, "iface=NAME in the driver's arguments");
+	if (!og_devargs_get(devargs, key, name, 128)) {
+		og_needs_lack(n, n->cfg->driver, "%s=NAME in the driver's arguments", key);
 		return false;
 	}
 	snprintf(path, sizeof(path), "/sys/class/net/%s", name);
@@ -130,7 +131,7 @@ static void af_packet_port(const struct og_needs *n, const char *devargs)
 	char name[128];
 
 	og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_RAW, "packet sockets");
-	(void)interface_of(n, devargs, name);
+	(void)interface_of(n, devargs, "iface", name);
 }
 
 static bool has_address(const char *name)
@@ -145,6 +146,16 @@ static bool has_address(const char *name)
 			 strcmp(p->ifa_name, name) == 0;
 	freeifaddrs(list);
 	return found;
+}
+
+void og_needs_shared(const struct og_needs *n, const char *name)
+{
+	socket_port(n);
+	if (!has_address(name))
+		og_needs_lack(n, n->cfg->driver,
+			"an IPv4 address on %s, where the kernel would answer too; ip addr "
+			"add ADDRESS/PREFIX dev %s",
+			name, name);
 }
 
 static void af_xdp_port(const struct og_needs *n, const char *devargs)
@@ -162,15 +173,10 @@ static void af_xdp_port(const struct og_needs *n, const char *devargs)
 		og_needs_lack(n, &n->cfg->shared,
 			"the XDP program in this build; install clang and libbpf-dev and build "
 			"again");
-	if (!interface_of(n, devargs, name))
+	if (!interface_of(n, devargs, "iface", name))
 		return;
 	if (n->cfg->shared) { /* what comes by other queues is the kernel's, and so reaches us */
-		socket_port(n);
-		if (!has_address(name))
-			og_needs_lack(n, n->cfg->driver,
-				"an IPv4 address on %s, where the kernel would answer too; ip addr "
-				"add ADDRESS/PREFIX dev %s",
-				name, name);
+		og_needs_shared(n, name);
 		return;
 	}
 	taken = og_devargs_queues(devargs, queues_wanted(n));
@@ -188,11 +194,15 @@ static void af_xdp_port(const struct og_needs *n, const char *devargs)
 			text, name, queues, name, text);
 }
 
-static void tap_port(const struct og_needs *n)
+static void tap_port(const struct og_needs *n, const char *devargs)
 {
+	char name[128];
+
 	og_needs_caps(n, n->cfg->driver, OG_NEEDS_NET_ADMIN, "a tap interface");
 	if (access("/dev/net/tun", R_OK | W_OK) < 0)
 		og_needs_lack(n, n->cfg->driver, "/dev/net/tun: %s; modprobe tun", strerror(errno));
+	if (n->cfg->shared && interface_of(n, devargs, "remote", name))
+		og_needs_shared(n, name);
 }
 
 /* A socket of this path can be made or reached. */
@@ -206,6 +216,21 @@ static void path_argument(const struct og_needs *n, const char *devargs, const c
 	if (access(dirname(copy), W_OK) < 0 && access(path, W_OK) < 0)
 		og_needs_lack(n, n->cfg->driver, "%s=%s: %s; mkdir -p %s, owned by this user", key,
 			path, strerror(errno), copy);
+}
+
+static void memif_port(const struct og_needs *n, const char *devargs)
+{
+	char socket[OG_MEMIF_SOCKET_BYTES];
+	int ret = og_memif_reach(devargs);
+
+	path_argument(n, devargs, "socket");
+	og_memif_socket(devargs, socket);
+	if (ret == -EAGAIN)
+		og_needs_note(n, n->cfg->driver,
+			"no server listens at %s yet: the node will wait for one", socket);
+	else if (ret < 0)
+		og_needs_lack(
+			n, n->cfg->driver, "a way to the server at %s: %s", socket, strerror(-ret));
 }
 
 void og_needs_port(const struct og_needs *n)
@@ -224,9 +249,9 @@ void og_needs_port(const struct og_needs *n)
 	else if (strncmp(devargs, "net_af_xdp", 10) == 0)
 		af_xdp_port(n, devargs);
 	else if (strncmp(devargs, "net_tap", 7) == 0)
-		tap_port(n);
+		tap_port(n, devargs);
 	else if (strncmp(devargs, "net_memif", 9) == 0)
-		path_argument(n, devargs, "socket");
+		memif_port(n, devargs);
 	else if (strncmp(devargs, "net_virtio_user", 15) == 0)
 		path_argument(n, devargs, "path");
 }

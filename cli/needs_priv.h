@@ -32,6 +32,8 @@ void og_needs_caps(
 
 /* needs_port.c */
 void og_needs_port(const struct og_needs *n);
+/* What [port] shared needs of the kernel's interface of that name. */
+void og_needs_shared(const struct og_needs *n, const char *name);
 
 /* needs_pci.c: `devargs` name a PCI device. */
 void og_needs_pci(const struct og_needs *n, const char *devargs);

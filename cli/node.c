@@ -204,6 +204,7 @@ static int create_core(struct og_node *n)
 		.peers_per_key_max = (uint32_t)cfg->peers_per_key,
 		.peers_per_net_max = (uint32_t)cfg->peers_per_net,
 		.frame_budget_bytes = cfg->frame_memory,
+		.dht_strangers_per_s = (uint32_t)cfg->strangers,
 	};
 	struct timespec ts;
 	int ret;

@@ -53,6 +53,8 @@ static json_t *waiting_for(struct og_node *n)
 	if (n->state != OG_NODE_STARTING)
 		return list;
 	og_node_load_waiting_for(n, list);
+	if (og_dataplane_absent(n->dp))
+		json_array_append_new(list, json_sprintf("%s is not there yet", n->cfg->driver));
 	if (p.retries > 0)
 		json_array_append_new(
 			list, json_sprintf("no DHT node answers (%u tries); see [dht] bootstrap",
@@ -185,7 +187,7 @@ static bool is_settled(struct og_node *n)
 {
 	struct og_router_progress p = og_router_thread_progress(n->router);
 
-	if (!p.ready)
+	if (!p.ready || og_dataplane_absent(n->dp))
 		return false;
 	if (n->joined_at == 0)
 		n->joined_at = og_node_now();

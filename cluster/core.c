@@ -605,6 +605,7 @@ static int create_dht(
 		.nb_local_addrs = OG_MIN(opts->nb_lan_addrs, (uint32_t)OG_DHT_LOCAL_ADDRS),
 	};
 
+	o.strangers_per_s = opts->dht_strangers_per_s;
 	o.store.rand = opts->env.rand;
 	o.store.wall_ms = opts->wall_ms;
 	o.store.nb_records = o.store.nb_routes = opts->dht_records;

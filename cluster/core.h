@@ -98,7 +98,8 @@ struct og_cluster_core_opts {
 	uint32_t packets;            /* packet buffers of all streams; 0: by peers_max */
 	uint32_t dht_records;        /* kept for others; 0: the store's default */
 	uint32_t dht_values;
-	uint64_t wall_ms; /* ms since 1970, or 0 */
+	uint32_t dht_strangers_per_s; /* as in struct og_dht_opts */
+	uint64_t wall_ms;             /* ms since 1970, or 0 */
 	/* Of a node with several cores this is core 0; the others are made by stream_core.h. */
 	uint16_t nb_cores;                   /* 0 or 1: the only one */
 	struct og_sink *links[OG_CORES_MAX]; /* to core i, from 1 on; they come as commands there */

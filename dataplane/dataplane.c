@@ -216,7 +216,8 @@ static int open_ports(struct og_dataplane *dp, const struct og_dataplane_opts *o
 		return -EINVAL;
 	for (uint16_t i = 0; i < dp->nb_cores && ret == 0; i++)
 		ret = og_packet_pool_create(&pools[i], packets_of(opts, i, dp->nb_cores),
-			og_thread_node(cpu_of(opts, i)));
+			og_thread_node(cpu_of(opts, i)),
+			is_ethdev(opts) && og_eal_is_pci(devargs_of(opts)));
 	if (ret == 0)
 		ret = is_ethdev(opts) ? open_device_ports(ports, pools, dp, opts)
 				      : open_socket_ports(dp, ports, pools, opts);
@@ -597,6 +598,13 @@ void og_dataplane_supervise(struct og_dataplane *dp)
 		og_dataplane_drops(dp, OG_DROP_OWN_ADDRESS));
 	say_trouble(&dp->troubles[3], "a polling core does not keep up with what others hand it",
 		handover_full);
+}
+
+bool og_dataplane_absent(const struct og_dataplane *dp)
+{
+	const struct og_port *port = dp->cores[0].port;
+
+	return port->ops->absent && port->ops->absent(port);
 }
 
 uint16_t og_dataplane_nb_cores(const struct og_dataplane *dp)

@@ -93,6 +93,8 @@ void og_dataplane_stop(struct og_dataplane *dp);
  * pool, and opens a device again that was away.
  */
 void og_dataplane_supervise(struct og_dataplane *dp);
+/* The port waits for its device, e.g. a memif for its server. From the main thread. */
+bool og_dataplane_absent(const struct og_dataplane *dp);
 
 struct og_stage *og_dataplane_events(struct og_dataplane *dp);   /* core 0 to router */
 struct og_stage *og_dataplane_commands(struct og_dataplane *dp); /* router to core 0 */

@@ -4,6 +4,7 @@
 #include "dataplane/devargs.h"
 #include "dataplane/eal.h"
 #include "dataplane/fanout.h"
+#include "dataplane/flow_rules.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -159,20 +160,21 @@ static int start(struct og_device *d)
 	return ret;
 }
 
-int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
-	struct rte_mempool *const *pools, uint16_t nb_pools)
+static int open_device(struct og_device *out, const char *devargs, uint16_t mtu,
+	struct rte_mempool *const *pools, uint16_t nb_pools, bool isolated)
 {
 	char asking[DEVARGS_BYTES];
 	struct og_device d = {0};
 	int ret = og_devargs_ask(devargs, nb_pools, asking, sizeof(asking));
 
-	if (og_memif_is(devargs))
-		og_memif_make_way(devargs);
+	og_memif_make_way(devargs);
 	if (ret == 0)
 		ret = find(asking, &d.id);
 	if (ret < 0)
 		return ret < -200 ? -EIO : ret;
 	ret = configure(&d, devargs, mtu, pools, nb_pools);
+	if (ret == 0 && isolated)
+		ret = og_flow_isolate(d.id);
 	if (ret == 0)
 		ret = start(&d);
 	if (ret == 0) {
@@ -186,6 +188,17 @@ int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 		(void)rte_dev_remove(d.device);
 	og_memif_close(d.memif);
 	return ret < -200 ? -EIO : ret; /* DPDK's own numbers mean nothing to others */
+}
+
+int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
+	struct rte_mempool *const *pools, uint16_t nb_pools)
+{
+	return open_device(out, devargs, mtu, pools, nb_pools, false);
+}
+
+int og_device_open_isolated(struct og_device *out, const char *devargs, struct rte_mempool *pool)
+{
+	return open_device(out, devargs, 0, &pool, 1, true);
 }
 
 void og_device_close(struct og_device *d)

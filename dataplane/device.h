@@ -45,6 +45,9 @@ enum og_device_state {
  */
 int og_device_open(struct og_device *out, const char *devargs, uint16_t mtu,
 	struct rte_mempool *const *pools, uint16_t nb_pools) OG_MUST_CHECK;
+/* One pair of queues, which receives nothing until flow rules say what; the MTU stays. */
+int og_device_open_isolated(
+	struct og_device *out, const char *devargs, struct rte_mempool *pool) OG_MUST_CHECK;
 /* Packets that the driver holds go back to the pool. */
 void og_device_close(struct og_device *d);
 

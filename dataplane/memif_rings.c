@@ -1,13 +1,9 @@
 #include "dataplane/memif_rings.h"
 
 #include "base/bytes.h"
-#include "base/log.h"
-#include "dataplane/devargs.h"
 
-#include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -19,55 +15,12 @@ enum { FLAG_C2S = 1, RINGS_MAX = 32 };
 
 static struct og_memif_rings table[OG_MEMIF_MAX];
 
-bool og_memif_is(const char *devargs)
-{
-	return strncmp(devargs, "net_memif", strlen("net_memif")) == 0;
-}
-
-static bool is_server(const char *devargs)
-{
-	char role[16];
-
-	return og_devargs_get(devargs, "role", role, sizeof(role)) &&
-	       (strcmp(role, "server") == 0 || strcmp(role, "master") == 0);
-}
-
-static bool is_stale(const struct sockaddr_un *at)
-{
-	struct stat st;
-	int fd, ret;
-
-	if (stat(at->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	ret = connect(fd, (const struct sockaddr *)at, sizeof(*at)) < 0 ? errno : 0;
-	close(fd);
-	return ret == ECONNREFUSED;
-}
-
-void og_memif_make_way(const char *devargs)
-{
-	struct sockaddr_un at = {.sun_family = AF_UNIX};
-	char abstract[8];
-
-	if (!is_server(devargs) ||
-		!og_devargs_get(devargs, "socket-abstract", abstract, sizeof(abstract)) ||
-		strcmp(abstract, "no") != 0 ||
-		!og_devargs_get(devargs, "socket", at.sun_path, sizeof(at.sun_path)))
-		return;
-	if (is_stale(&at) && unlink(at.sun_path) == 0)
-		OG_LOG(port, INFO, "%s was left by a server that is gone: removed", at.sun_path);
-}
-
 struct og_memif_rings *og_memif_open(const char *devargs, uint16_t queues)
 {
 	struct og_memif_rings new = {.queues = OG_MIN(queues, (uint16_t)RINGS_MAX)};
 
-	if (!og_devargs_get(devargs, "socket", new.socket, sizeof(new.socket)))
-		strcpy(new.socket, "/run/memif.sock"); /* the driver's own */
-	new.server = is_server(devargs);
+	og_memif_socket(devargs, new.socket);
+	new.server = og_memif_is_server(devargs);
 	for (size_t i = 0; i < OG_ARRAY_LEN(table); i++)
 		if (!table[i].used) {
 			table[i] = new;

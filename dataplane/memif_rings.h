@@ -15,16 +15,15 @@
  * Memory:  OG_MEMIF_MAX of them in the process.
  */
 #pragma once
-#include "base/def.h"
+#include "dataplane/memif_socket.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 
 enum { OG_MEMIF_MAX = 8, OG_MEMIF_MESSAGE_BYTES = 128 };
 
 struct og_memif_rings {
-	bool used;        /* atomic; main thread's */
-	char socket[108]; /* its path, as far as the driver uses it */
+	bool used; /* atomic; main thread's */
+	char socket[OG_MEMIF_SOCKET_BYTES];
 	bool server;
 	uint16_t queues;       /* that we have, each way */
 	uint32_t rings_in;     /* of those that are under way, one bit each */
@@ -32,10 +31,6 @@ struct og_memif_rings {
 	uint16_t nb_rx, nb_tx; /* atomic: that the connection has */
 };
 
-/* True for devargs of a memif. */
-bool og_memif_is(const char *devargs);
-/* Removes the socket that a server which did not end well has left at our path, if nobody listens there. */
-void og_memif_make_way(const char *devargs);
 /* NULL: no place left; then no more than one queue may be used. */
 struct og_memif_rings *og_memif_open(const char *devargs, uint16_t queues);
 void og_memif_close(struct og_memif_rings *m);

@@ -27,5 +27,12 @@ static inline struct og_packet *og_packet(struct rte_mbuf *m)
 /*
  * In memory of that NUMA node if it has some; SOCKET_ID_ANY: wherever. Returns 0 or EAL's error. Free with
  * rte_mempool_free().
+ *
+ * With `dma` a device on a bus may read and write the packets: none lies across two pages. Without, they lie
+ * side by side in one piece. The driver of AF_XDP needs that: xdp_umem_configure() lends the kernel as many
+ * bytes as the packets have, not as they take up with gaps between them. A packet that lies beyond is never
+ * sent nor given back, and the kernel ends each call to send when it meets one.
  */
-int og_packet_pool_create(struct rte_mempool **out, uint32_t nb_packets, int node) OG_MUST_CHECK;
+int og_packet_pool_create(
+	struct rte_mempool **out, uint32_t nb_packets, int node, bool dma) OG_MUST_CHECK;
+bool og_packet_pool_dma(const struct rte_mempool *pool);

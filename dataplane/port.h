@@ -64,6 +64,8 @@ struct og_port_ops {
 	 * of the device, say it once, and open it again when it is back. NULL: nothing to look at.
 	 */
 	void (*supervise)(struct og_port *port);
+	/* On the main thread: it has no device now, but waits for it. NULL: it always has. */
+	bool (*absent)(const struct og_port *port);
 	/* What only this kind counts. NULL: nothing. The port lives as long as the process. */
 	void (*register_metrics)(const struct og_port *port);
 	void (*close)(struct og_port *port);

@@ -1,6 +1,7 @@
 #include "dataplane/port_ethdev_priv.h"
 
 #include "base/rand.h"
+#include "dataplane/devargs.h"
 #include "dataplane/doorbell.h"
 #include "dataplane/frame.h"
 #include "dataplane/packet.h"
@@ -271,7 +272,7 @@ static int start(struct og_port *port)
 {
 	struct og_port_ethdev *p = og_port_ethdev(port);
 
-	if (is_first(p)) {
+	if (is_first(p) && p->owner == OG_ETHDEV_CORE) {
 		og_ethdev_first_announce(p);
 		send_frames(p);
 	}
@@ -344,6 +345,7 @@ static const struct og_port_ops ethdev_ops = {
 	.wait_fds = wait_fds,
 	.waits = waits,
 	.supervise = og_port_ethdev_supervise,
+	.absent = og_port_ethdev_absent,
 	.close = close_port,
 };
 
@@ -391,6 +393,7 @@ static int open_port(struct og_port_ethdev **out, struct og_ethdev *nic, uint16_
 		.pool = pool,
 		.nb_endpoints = nic->self.nb_endpoints};
 	p->nic = nic;
+	p->owner = nic->closed ? OG_ETHDEV_MAIN : OG_ETHDEV_CORE;
 	p->queue = queue;
 	/* Far from those of other cores. */
 	p->fragment_id = (uint16_t)(queue * (UINT16_MAX / OG_CORES_MAX));
@@ -407,6 +410,27 @@ static int open_port(struct og_port_ethdev **out, struct og_ethdev *nic, uint16_
 	return ret;
 }
 
+/* The device, or none yet: a memif's server may come later. */
+static int open_device(struct og_ethdev *nic, struct rte_mempool *const *pools, uint16_t nb_pools,
+	const struct og_port_ethdev_opts *opts)
+{
+	int ret = og_memif_reach(nic->devargs);
+
+	if (ret == 0) {
+		ret = og_device_open(&nic->dev, nic->devargs, opts->mtu, pools, nb_pools);
+		nic->nb_ports = nic->dev.nb_queues;
+		if (ret == 0 || og_memif_reach(nic->devargs) == 0)
+			return ret;
+		ret = -EAGAIN; /* it has just gone */
+	}
+	og_ethdev_say_why(nic, ret);
+	if (ret != -EAGAIN)
+		return ret;
+	nic->closed = nic->never = true;
+	nic->nb_ports = og_devargs_queues(nic->devargs, nb_pools);
+	return 0;
+}
+
 static int open_nic(struct og_ethdev **out, struct rte_mempool *const *pools, uint16_t nb_pools,
 	const struct og_port_ethdev_opts *opts)
 {
@@ -419,14 +443,13 @@ static int open_nic(struct og_ethdev **out, struct rte_mempool *const *pools, ui
 	nic->first_bell = opts->first;
 	nic->devargs = strdup(opts->devargs);
 	if (nic->devargs)
-		ret = og_device_open(&nic->dev, opts->devargs, opts->mtu, pools, nb_pools);
+		ret = open_device(nic, pools, nb_pools, opts);
 	if (ret < 0) {
 		free_nic(nic);
 		return ret;
 	}
-	nic->nb_ports = nic->dev.nb_queues;
 	set_identity(nic, opts);
-	nic->state = og_device_look(&nic->dev);
+	nic->state = nic->closed ? OG_DEVICE_GONE : og_device_look(&nic->dev);
 	nic->no_link = nic->state != OG_DEVICE_UP;
 	nic->arp_requests = 1;
 	*out = nic;
@@ -451,7 +474,8 @@ int og_port_ethdev_open(struct og_port **out, uint16_t *nb_ports, struct rte_mem
 	if (ret < 0) {
 		for (uint16_t i = 0; i < nic->nb_ports; i++)
 			free_port(nic->ports[i]);
-		og_device_close(&nic->dev);
+		if (!nic->closed)
+			og_device_close(&nic->dev);
 		free_nic(nic);
 		return ret;
 	}

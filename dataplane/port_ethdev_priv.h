@@ -46,8 +46,9 @@ struct og_ethdev {
 	alignas(64) char *devargs;
 	uint16_t mtu_wanted;
 	enum og_device_state state;
-	bool closed; /* the device is, until it can be opened again */
-	bool failed; /* to open again, and it was said */
+	bool closed;    /* the device is, until it can be opened (again) */
+	bool never;     /* open so far: a memif that waits for its server */
+	int failed_why; /* error of the last try to open it, said; 0: none */
 	struct rte_mempool
 		*retired[OG_CORES_MAX]; /* of the device before; cores may hold packets of them */
 	uint32_t retired_looks;
@@ -106,3 +107,6 @@ void og_ethdev_drop_errands(struct og_port_ethdev *p);
 
 /* See struct og_port_ops. */
 void og_port_ethdev_supervise(struct og_port *port);
+bool og_port_ethdev_absent(const struct og_port *port);
+/* Why it is not opened now, the first time that it is for this reason. */
+void og_ethdev_say_why(struct og_ethdev *nic, int ret);

@@ -8,6 +8,8 @@
 #include "dataplane/eal.h"
 #include "dataplane/packet.h"
 
+#include <errno.h>
+#include <string.h>
 #include <time.h>
 
 enum {
@@ -77,7 +79,8 @@ static int open_again(struct og_ethdev *nic, struct og_device *dev)
 	for (uint16_t i = 0; i < nic->nb_ports && ret == 0; i++) {
 		const struct rte_mempool *before = nic->ports[i]->port.pool;
 
-		ret = og_packet_pool_create(&pools[i], before->size, before->socket_id);
+		ret = og_packet_pool_create(
+			&pools[i], before->size, before->socket_id, og_packet_pool_dma(before));
 	}
 	if (ret == 0)
 		ret = og_device_open(dev, nic->devargs, nic->mtu_wanted, pools, nic->nb_ports);
@@ -101,6 +104,45 @@ static const char *name_of(const struct og_ethdev *nic)
 	return nic->dev.if_name[0] ? nic->dev.if_name : nic->devargs;
 }
 
+void og_ethdev_say_why(struct og_ethdev *nic, int ret)
+{
+	char socket[OG_MEMIF_SOCKET_BYTES];
+
+	if (ret == nic->failed_why || (nic->failed_why != 0 && !og_memif_is(nic->devargs)))
+		return;
+	nic->failed_why = ret;
+	if (og_memif_is(nic->devargs)) {
+		og_memif_socket(nic->devargs, socket);
+		if (ret == -EAGAIN)
+			OG_LOG(port, WARN, "memif: waiting for a server at %s", socket);
+		else
+			OG_LOG(port, ERR, "memif: the server at %s: %s", socket, strerror(-ret));
+		return;
+	}
+	OG_LOG(port, ERR, "%s does not open again; %s", name_of(nic),
+		nic->dev.if_index == 0 || og_device_may_open()
+			? "trying on"
+			: "this user may not: a restart, from root, will");
+}
+
+static int try_to_open(struct og_ethdev *nic, struct og_device *dev)
+{
+	int ret = og_memif_reach(nic->devargs);
+
+	if (ret < 0)
+		return ret;
+	og_eal_quiet(nic->failed_why != 0);
+	ret = open_again(nic, dev);
+	og_eal_quiet(false);
+	/* It may have gone again. */
+	return ret < 0 && og_memif_reach(nic->devargs) == -EAGAIN ? -EAGAIN : ret;
+}
+
+bool og_port_ethdev_absent(const struct og_port *port)
+{
+	return og_port_ethdev(port)->nic->closed;
+}
+
 static void reopen(struct og_ethdev *nic)
 {
 	struct og_device dev;
@@ -118,25 +160,20 @@ static void reopen(struct og_ethdev *nic)
 		return;
 	if (nic->retired[0])
 		return; /* once at a time */
-	og_eal_quiet(nic->failed);
-	ret = open_again(nic, &dev);
-	og_eal_quiet(false);
+	ret = try_to_open(nic, &dev);
 	if (ret < 0) {
-		if (!nic->failed)
-			OG_LOG(port, ERR, "%s does not open again; %s", name_of(nic),
-				nic->dev.if_index == 0 || og_device_may_open()
-					? "trying on"
-					: "this user may not: a restart, from root, will");
-		nic->failed = true;
+		og_ethdev_say_why(nic, ret);
 		return;
 	}
 	nic->dev = dev;
 	nic->self.mac = dev.mac;
-	nic->closed = nic->failed = false;
+	nic->closed = false;
+	nic->failed_why = 0;
 	nic->state = OG_DEVICE_UP;
 	__atomic_store_n(&nic->no_link, false, __ATOMIC_RELAXED);
 	give_device(nic);
-	OG_LOG(port, INFO, "%s is back", name_of(nic));
+	OG_LOG(port, INFO, "%s is %s", name_of(nic), nic->never ? "up" : "back");
+	nic->never = false;
 	if (dev.nb_queues < nic->nb_ports)
 		OG_LOG(port, WARN, "%s has %u pairs of queues now, not %u", name_of(nic),
 			dev.nb_queues, nic->nb_ports);

@@ -2,7 +2,9 @@
 
 #include "base/log.h"
 #include "base/metrics.h"
+#include "dataplane/devargs.h"
 #include "dataplane/device.h"
+#include "dataplane/flow_rules.h"
 #include "dataplane/frame.h"
 #include "dataplane/kernel_net.h"
 #include "dataplane/packet.h"
@@ -31,11 +33,12 @@ struct shared_port {
 	struct og_inet self;
 	/* The polling core. */
 	bool socket_first;
-	uint64_t asked_ns[ASK_SLOTS];     /* by hash of the neighbour's IP address */
-	uint64_t by_xdp[2], by_kernel[2]; /* received, sent */
-	uint64_t drops[OG_DROP_COUNT];    /* of the socket, as already counted */
+	uint64_t asked_ns[ASK_SLOTS];        /* by hash of the neighbour's IP address */
+	uint64_t by_device[2], by_kernel[2]; /* received, sent */
+	uint64_t drops[OG_DROP_COUNT];       /* of the socket, as already counted */
 	/* Main thread. */
 	enum og_device_state state;
+	bool has_program; /* XDP's, not flow rules */
 	int program_fd;
 	uint16_t fragment_id; /* of the next datagram that may be cut */
 	int xdp_fd;           /* the driver's socket, readable while frames wait; -1: unknown */
@@ -89,7 +92,7 @@ static uint16_t rx_device(struct shared_port *p, struct rte_mbuf **pkts, uint16_
 		og_port_drop(&p->port, in.verdict == OG_INET_DROP ? in.reason : OG_DROP_NOT_OURS);
 		rte_pktmbuf_free(m);
 	}
-	og_count_add(&p->by_xdp[0], got);
+	og_count_add(&p->by_device[0], got);
 	return got;
 }
 
@@ -161,7 +164,7 @@ static uint16_t send_frames(struct shared_port *p, struct rte_mbuf **frames, uin
 {
 	uint16_t sent = n > 0 ? rte_eth_tx_burst(p->dev.id, 0, frames, n) : 0;
 
-	og_count_add(&p->by_xdp[1], sent);
+	og_count_add(&p->by_device[1], sent);
 	for (uint16_t i = sent; i < n; i++)
 		og_frame_unwrap(frames[i]);
 	return sent;
@@ -256,8 +259,10 @@ static void register_metrics(const struct og_port *port)
 		const char *labels;
 		const uint64_t *value;
 	} rows[] = {
-		{"way=\"xdp\",direction=\"rx\"", &p->by_xdp[0]},
-		{"way=\"xdp\",direction=\"tx\"", &p->by_xdp[1]},
+		{p->has_program ? "way=\"xdp\",direction=\"rx\"" : "way=\"flow\",direction=\"rx\"",
+			&p->by_device[0]},
+		{p->has_program ? "way=\"xdp\",direction=\"tx\"" : "way=\"flow\",direction=\"tx\"",
+			&p->by_device[1]},
 		{"way=\"kernel\",direction=\"rx\"", &p->by_kernel[0]},
 		{"way=\"kernel\",direction=\"tx\"", &p->by_kernel[1]},
 	};
@@ -280,7 +285,8 @@ static void close_port(struct og_port *port)
 	struct shared_port *p = shared_port(port);
 
 	og_device_close(&p->dev);
-	close(p->program_fd);
+	if (p->has_program)
+		close(p->program_fd);
 	p->socket->ops->close(p->socket);
 	free(p);
 }
@@ -297,22 +303,6 @@ static const struct og_port_ops shared_ops = {
 };
 
 /* ---- opening ---- */
-
-static int interface_of(const char *devargs, char name[IF_NAMESIZE])
-{
-	const char *at = strstr(devargs, ",iface=");
-	size_t len;
-
-	if (!at)
-		return -EINVAL;
-	at += strlen(",iface=");
-	len = strcspn(at, ",");
-	if (len == 0 || len >= IF_NAMESIZE)
-		return -EINVAL;
-	memcpy(name, at, len);
-	name[len] = '\0';
-	return 0;
-}
 
 static int address_of(const char *if_name, struct og_addr *addr)
 {
@@ -365,7 +355,13 @@ static int find_xdp_socket(void)
 	return found;
 }
 
-static int open_device(struct shared_port *p, struct rte_mempool *pool,
+static void endpoints_of(const struct shared_port *p, struct og_addr at[OG_PORT_ENDPOINTS_MAX])
+{
+	for (uint16_t i = 0; i < p->port.nb_endpoints; i++)
+		local_addr(&p->port, i, &at[i]);
+}
+
+static int open_with_program(struct shared_port *p, struct rte_mempool *pool,
 	const struct og_port_shared_opts *opts, const char *if_name)
 {
 	struct og_addr at[OG_PORT_ENDPOINTS_MAX];
@@ -377,8 +373,7 @@ static int open_device(struct shared_port *p, struct rte_mempool *pool,
 			if_name, strerror(-ret), if_name);
 		return ret;
 	}
-	for (uint16_t i = 0; i < opts->nb_endpoints; i++)
-		local_addr(&p->port, i, &at[i]);
+	endpoints_of(p, at);
 	p->program_fd = og_xdp_open(at, opts->nb_endpoints);
 	if (p->program_fd < 0)
 		return p->program_fd;
@@ -391,49 +386,110 @@ static int open_device(struct shared_port *p, struct rte_mempool *pool,
 		close(p->program_fd);
 		return ret;
 	}
+	p->has_program = true;
 	p->xdp_fd = find_xdp_socket();
-	p->self = (struct og_inet){.mac = p->dev.mac, .nb_endpoints = opts->nb_endpoints};
-	memcpy(p->self.ip, at[0].ip, sizeof(p->self.ip));
-	for (uint16_t i = 0; i < opts->nb_endpoints; i++)
-		p->self.ports[i] = at[i].port;
 	return 0;
+}
+
+/* AF_XDP: the socket first, whose ports the program is made for. */
+static int open_xdp(
+	struct shared_port *p, struct rte_mempool *pool, const struct og_port_shared_opts *opts)
+{
+	char if_name[IF_NAMESIZE] = "";
+	int ret;
+
+	if (!og_devargs_get(opts->devargs, "iface", if_name, sizeof(if_name)))
+		return -EINVAL;
+	if (!og_xdp_built()) {
+		OG_LOG(port, ERR, "this build has no XDP program: clang or libbpf was missing");
+		return -EOPNOTSUPP;
+	}
+	ret = open_socket(p, pool, opts, if_name);
+	if (ret < 0)
+		return ret;
+	ret = open_with_program(p, pool, opts, if_name);
+	if (ret < 0)
+		p->socket->ops->close(p->socket);
+	return ret;
+}
+
+/* The kernel's interface that the device stands before. */
+static int find_interface(struct shared_port *p, const char *devargs)
+{
+	char name[IF_NAMESIZE];
+
+	if (og_devargs_get(devargs, "remote", name, sizeof(name))) {
+		memcpy(p->dev.if_name, name, sizeof(name));
+		p->dev.if_index = if_nametoindex(name);
+	}
+	if (p->dev.if_index != 0)
+		return 0;
+	OG_LOG(port, ERR,
+		"the kernel has no interface on this device: its driver does not share it. Use "
+		"shared with ethdev:net_af_xdp0,iface=NAME, or give the node the device alone");
+	return -EOPNOTSUPP;
+}
+
+/* The device first, which receives nothing yet and knows its interface; then the socket, then rules for its ports. */
+static int open_flow(
+	struct shared_port *p, struct rte_mempool *pool, const struct og_port_shared_opts *opts)
+{
+	struct og_addr at[OG_PORT_ENDPOINTS_MAX];
+	int ret = og_device_open_isolated(&p->dev, opts->devargs, pool);
+
+	if (ret < 0)
+		return ret;
+	p->xdp_fd = -1;
+	ret = find_interface(p, opts->devargs);
+	if (ret == 0)
+		ret = open_socket(p, pool, opts, p->dev.if_name);
+	if (ret < 0)
+		goto close_device;
+	endpoints_of(p, at);
+	ret = og_flow_take(p->dev.id, at, opts->nb_endpoints);
+	if (ret == 0)
+		return 0;
+	p->socket->ops->close(p->socket);
+
+close_device:
+	og_device_close(&p->dev);
+	return ret;
+}
+
+static void set_identity(struct shared_port *p)
+{
+	struct og_addr at[OG_PORT_ENDPOINTS_MAX];
+
+	endpoints_of(p, at);
+	p->self = (struct og_inet){.mac = p->dev.mac, .nb_endpoints = p->port.nb_endpoints};
+	memcpy(p->self.ip, at[0].ip, sizeof(p->self.ip));
+	for (uint16_t i = 0; i < p->port.nb_endpoints; i++)
+		p->self.ports[i] = at[i].port;
 }
 
 int og_port_shared_open(
 	struct og_port **out, struct rte_mempool *pool, const struct og_port_shared_opts *opts)
 {
-	char if_name[IF_NAMESIZE] = "";
-	struct shared_port *p;
-	int ret = interface_of(opts->devargs, if_name);
+	struct shared_port *p = aligned_alloc(64, (sizeof(*p) + 63) / 64 * 64);
+	int ret;
 
-	if (ret < 0)
-		return ret;
-	if (!og_xdp_built()) {
-		OG_LOG(port, ERR, "this build has no XDP program: clang or libbpf was missing");
-		return -EOPNOTSUPP;
-	}
-	p = aligned_alloc(64, (sizeof(*p) + 63) / 64 * 64);
 	if (!p)
 		return -ENOMEM;
 	memset(p, 0, sizeof(*p));
-	ret = open_socket(p, pool, opts, if_name);
-	if (ret < 0)
-		goto free_p;
 	p->port = (struct og_port){.ops = &shared_ops,
 		.name = "shared",
 		.pool = pool,
 		.nb_endpoints = opts->nb_endpoints};
-	ret = open_device(p, pool, opts, if_name);
-	if (ret < 0)
-		goto close_socket;
+	ret = strncmp(opts->devargs, "net_af_xdp", strlen("net_af_xdp")) == 0
+		      ? open_xdp(p, pool, opts)
+		      : open_flow(p, pool, opts);
+	if (ret < 0) {
+		free(p);
+		return ret;
+	}
+	set_identity(p);
 	p->state = og_device_look(&p->dev);
 	og_kernel_net_read(&p->nets[0], p->dev.if_name);
 	*out = &p->port;
 	return 0;
-
-close_socket:
-	p->socket->ops->close(p->socket);
-free_p:
-	free(p);
-	return ret;
 }

@@ -16,7 +16,7 @@ enum {
 	ANSWER_MAX = 400,
 	BUCKETS = 4096,
 	LOAD_DIVISOR = 8,      /* of the jobs in work: from there on only proven sources */
-	STRANGERS_PER_S = 512, /* handshakes of others, all together: a sixth of a CPU */
+	STRANGERS_PER_S = 512, /* a sixth of a CPU */
 	CLIENT_NET = 1 << 24,  /* tells a /24 from a host in a budget's keys */
 };
 
@@ -420,8 +420,10 @@ void og_dht_accept_handshake(struct og_dht_accept *acc, const struct og_dht_inco
 		og_count(&counts->handshakes_limited);
 		return;
 	}
-	if (stranger)
+	if (stranger) {
 		(void)og_dht_rate_take(&acc->strangers, 1, now_ns); /* there is one */
+		og_count(&counts->handshakes_unproven);
+	}
 	open_session(acc, &w, h, digest, now_ns);
 }
 
@@ -670,6 +672,7 @@ int og_dht_accept_create(
 	struct og_dht_accept **out, struct og_dht_env *env, const struct og_dht_opts *opts)
 {
 	struct og_dht_accept *acc = calloc(1, sizeof(*acc));
+	uint32_t strangers;
 
 	if (!acc)
 		return -ENOMEM;
@@ -677,7 +680,8 @@ int og_dht_accept_create(
 	acc->nb_sessions = og_dht_or(opts->nb_accepts, 1024);
 	acc->nb_jobs_max = OG_MIN(og_dht_or(opts->nb_noise_jobs, 256), acc->nb_sessions);
 	og_rand_fill(env->rand, acc->digest_key, sizeof(acc->digest_key));
-	og_dht_rate_init(&acc->strangers, STRANGERS_PER_S, STRANGERS_PER_S, 0);
+	strangers = og_dht_or(opts->strangers_per_s, STRANGERS_PER_S);
+	og_dht_rate_init(&acc->strangers, strangers, strangers, 0);
 	if (allocate(acc, opts) < 0) {
 		og_dht_accept_destroy(acc);
 		return -ENOMEM;

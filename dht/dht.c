@@ -329,6 +329,9 @@ void og_dht_metrics_register(struct og_dht *dht)
 		const uint64_t *value;
 	} rows[] = {
 		{"og_dht_handshakes_total", NULL, "Incoming handshakes taken up.", &c->handshakes},
+		{"og_dht_handshakes_unproven_total", NULL,
+			"Incoming handshakes of addresses that had not answered us yet.",
+			&c->handshakes_unproven},
 		{"og_dht_handshakes_dropped_total", "reason=\"duplicate\"",
 			"Incoming handshakes not taken up.", &c->handshake_duplicates},
 		{"og_dht_handshakes_dropped_total", "reason=\"bad\"", NULL, &c->handshakes_bad},

@@ -98,6 +98,7 @@ struct og_dht_opts {
 	uint32_t nb_noise_jobs;          /* incoming handshakes in work [256] */
 	uint32_t records_per_s;          /* announces and puts verified, of one limited host [32] */
 	uint32_t handshakes_per_s;       /* of one limited host or, relayed, client /24 [20] */
+	uint32_t strangers_per_s;        /* of all who have not answered us yet [512] */
 	uint32_t relay_handshakes_per_s; /* that one limited relay brings [200] */
 	uint32_t forwards_per_s;         /* relayed for one limited host [20] */
 };
@@ -106,7 +107,7 @@ struct og_dht_opts {
 struct og_dht_counts {
 	uint64_t handshakes, handshake_duplicates, handshakes_bad, handshakes_limited,
 		handshakes_shed, handshakes_challenged, handshakes_refused, handshakes_replayed,
-		half_open_evicted;
+		handshakes_unproven, half_open_evicted;
 	uint64_t forwards, forwards_limited, forwards_unknown; /* relaying for others */
 	uint64_t records_bad, records_limited, records_shed;
 	uint64_t connects, connects_failed, replies_bad;

@@ -129,10 +129,7 @@ test('members on both cores, prompts in both directions', async (t) => {
   await until(20000, 'nobody left', async () => (await og.peers()).length === 0)
 })
 
-// Where several cores send by one AF_XDP socket, it may come to send a frame only at each call.
-const stalls = oneQueue && 'net_af_xdp may all but stop sending under this load'
-
-test(`${10 * MiB} bytes each way between an og-node of two cores and one of three`, { skip: stalls }, async (t) => {
+test(`${10 * MiB} bytes each way between an og-node of two cores and one of three`, async (t) => {
   const after = cleanup(t)
   const { createHash } = await import('node:crypto')
   const a = await OgPeer.start(after, { first: true, cores: 2 })

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict'
 import path from 'node:path'
 import test from 'node:test'
-import { MiB, OgPeer, all, cleanup, pattern, tempDir, until } from './lib.mjs'
+import { MiB, OgPeer, all, cleanup, pattern, sleep, tempDir, until } from './lib.mjs'
 import { Node, firstAddress } from './product.mjs'
 
 const size = (all ? 100 : 10) * MiB
 
-// The two ends of one cable: the server makes the socket, so it starts first.
+// The two ends of one cable: the server makes the socket, and the client waits for it.
 function cable (after) {
   const file = path.join(tempDir(after), 'memif.sock')
   const end = (role, k) => ({
@@ -17,7 +17,7 @@ function cable (after) {
     gateway: '0.0.0.0',
     command: (program, args) => [program, args]
   })
-  return { server: end('server', 1), client: end('client', 2) }
+  return { server: end('server', 1), client: end('client', 2), file }
 }
 
 async function pair (after, serverCores, clientCores) {
@@ -118,9 +118,37 @@ test('memif: the end that has the socket is killed and comes back', async (t) =>
   const { atA, atB } = await connected({ a: again, b })
   atB.write('back\n')
   await atA.received('back\n')
-  // It tries on while the other end is away, and says so once.
-  assert.equal(b.stderr.match(/does not open again/g).length, 1)
+  // It waits while the other end is away, and says so once.
+  assert.equal(b.stderr.match(/memif: waiting for a server/g).length, 1)
   assert.ok(b.stderr.split('\n').length < 12, b.stderr)
+})
+
+test('memif: the end without the socket starts first', async (t) => {
+  const after = cleanup(t)
+  const { server, client, file } = cable(after)
+  const b = await OgPeer.start(after, { first: true, place: client, cores: 2 })
+  await until(5000, 'it says what it waits for', () => b.stderr.includes(`memif: waiting for a server at ${file}`))
+  await sleep(1500)
+  const a = await OgPeer.start(after, { bootstrap: [b.address], place: server, cores: 2 })
+  const { atA, atB } = await connected({ a, b })
+  atA.pattern(MiB)
+  atB.pattern(MiB)
+  for (const end of await Promise.all([atA.ended(), atB.ended()])) assert.equal(end.bytes, MiB)
+  assert.equal(b.stderr.match(/waiting for a server/g).length, 1)
+  assert.ok(b.stderr.split('\n').length < 12, b.stderr)
+})
+
+test('memif: an og-node is not ready before its server is there', async (t) => {
+  const after = cleanup(t)
+  const { server, client, file } = cable(after)
+  let ready = false
+  const starting = Node.start(after, { name: 'waits', first: true, place: client, cluster: 'memif' })
+  starting.then(() => { ready = true }, () => {})
+  await sleep(2000)
+  assert.ok(!ready)
+  await Node.start(after, { name: 'serves', first: true, place: server, cluster: 'memif' })
+  const waits = await starting
+  assert.match(waits.log(), new RegExp(`waiting for a server at ${file}`))
 })
 
 test('memif: one og-node answers the prompt of another', async (t) => {

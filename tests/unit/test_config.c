@@ -40,6 +40,7 @@ Test(config, defaults_hold_without_a_file)
 	cr_assert_eq(og_config_finish(&cfg, &problems), 0, "%s", reported);
 	cr_assert_str_eq(cfg.listen, "127.0.0.1:8480");
 	cr_assert_eq(cfg.dht_port, 49737);
+	cr_assert_eq(cfg.strangers, 512);
 	cr_assert_eq(cfg.frame_memory, 256ull << 20);
 	cr_assert_eq(cfg.deadline_ms, 120000);
 	cr_assert_str_eq(cfg.bootstrap.items[0].text, "public");
@@ -170,13 +171,16 @@ Test(config, cross_checks_name_what_is_missing)
 	cr_assert_eq(problems.nb, 5, "%s", reported);
 }
 
-Test(config, only_af_xdp_can_be_shared)
+Test(config, only_some_drivers_can_be_shared)
 {
 	static const struct {
 		const char *text;
 		uint32_t problems;
 	} rows[] = {
 		{"[port]\nshared = yes\ndriver = ethdev:net_af_xdp0,iface=eth0\n", 0},
+		{"[port]\nshared = yes\ndriver = ethdev:net_tap0,remote=eth0\n", 0},
+		{"[port]\nshared = yes\ndriver = ethdev:0000:3b:00.0\n", 0},
+		{"[port]\nshared = yes\ndriver = ethdev:net_tap0\naddress = 10.0.0.1/8\n", 1},
 		{"[port]\nshared = yes\n", 1},
 		{"[port]\nshared = yes\ndriver = ethdev:net_af_packet0,iface=a\n"
 		 "address = 10.0.0.1/8\n",

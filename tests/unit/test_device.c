@@ -17,7 +17,7 @@ static void open_pools(void)
 
 	cr_assert_eq(og_eal_open(&eal), 0);
 	for (int i = 0; i < CORES; i++)
-		cr_assert_eq(og_packet_pool_create(&pools[i], PACKETS, SOCKET_ID_ANY), 0);
+		cr_assert_eq(og_packet_pool_create(&pools[i], PACKETS, SOCKET_ID_ANY, false), 0);
 }
 
 Test(device, flows_are_spread_over_a_queue_for_each_pool, .init = open_pools)

@@ -653,6 +653,24 @@ Test(dht_handshake, a_source_on_the_internet_has_a_rate)
 	cr_assert_gt(og_dht_counts(server->dht)->handshakes_limited, 900);
 }
 
+Test(dht_handshake, as_many_strangers_as_said_go_without_a_proof)
+{
+	const struct og_dht_opts limits = {.strangers_per_s = 10};
+	struct net_node *server;
+	uint32_t sent = 0;
+
+	net_grow(&net, 3);
+	server = listening_server(&limits);
+	net.stranger = NULL; /* none answers a PING */
+	for (uint32_t ms = 0; ms < 10000; ms += 5) {
+		strangers_shake(server, &sent, 1, UINT32_MAX);
+		net_run(&net, 5 * OG_NS_PER_MS);
+	}
+	cr_assert_geq(og_dht_counts(server->dht)->handshakes_unproven, 100);
+	cr_assert_leq(og_dht_counts(server->dht)->handshakes_unproven, 100 + 10);
+	cr_assert_geq(og_dht_counts(server->dht)->handshakes_challenged, 1850);
+}
+
 Test(dht_handshake, a_source_beyond_its_rate_takes_nothing_from_other_strangers)
 {
 	const struct og_dht_opts limits = {.handshakes_per_s = 20};

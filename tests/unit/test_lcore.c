@@ -129,7 +129,7 @@ static void setup(void)
 
 	fake = (struct fake_port){.port = {.ops = &fake_ops, .nb_endpoints = 1}, .in_order = true};
 	cr_assert_eq(og_eal_open(&eal), 0);
-	cr_assert_eq(og_packet_pool_create(&fake.port.pool, 2047, SOCKET_ID_ANY), 0);
+	cr_assert_eq(og_packet_pool_create(&fake.port.pool, 2047, SOCKET_ID_ANY, false), 0);
 	cr_assert_eq(og_doorbell_init(&doorbell), 0);
 	cr_assert_eq(og_stage_create(&stage, &stage_opts), 0);
 	cr_assert_eq(og_workers_create(&workers, &worker_opts), 0);
@@ -243,7 +243,7 @@ Test(lcore, nothing_of_the_old_pool_is_kept_when_the_port_has_a_new_one, .init =
 	pthread_t thread;
 	uint16_t cap;
 
-	cr_assert_eq(og_packet_pool_create(&pool, 2047, SOCKET_ID_ANY), 0);
+	cr_assert_eq(og_packet_pool_create(&pool, 2047, SOCKET_ID_ANY, false), 0);
 	cr_assert_not_null(sender.tx->reserve(sender.tx, &cap)); /* and not committed */
 	cr_assert_eq(rte_mempool_in_use_count(old), 1);
 	thread = start();

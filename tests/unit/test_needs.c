@@ -82,6 +82,8 @@ Test(needs, each_lack_names_its_line_and_the_way_to_it)
 			"note: 1 of the 3 polling cores gets a pair of queues"},
 		{"[port]\ndriver = ethdev:net_tap0\naddress = 10.0.0.1/24\n[cores]\nnet = 0-2\n",
 			"note: 3 pairs of queues, one for each polling core"},
+		{"[port]\nshared = yes\ndriver = ethdev:net_tap0,remote=nosuchif\n",
+			"/tmp/n.conf:3: lacks: the interface nosuchif"},
 		{"[port]\ndriver = ethdev:ff:1f.7\naddress = 10.0.0.1/24\n",
 			"lacks: the card 0000:ff:1f.7; dpdk-devbind.py"},
 		{"[port]\ndriver = ethdev:0000:ff:1f.7\naddress = 10.0.0.1/24\n",
