@@ -7,12 +7,18 @@
 
 enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
 
-/* x (rows, width) f32 = embedding rows. */
+/* x (rows, width) f32 = embedding rows; of tokens drawn before, where a row says so. */
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 	embed_rows(float *__restrict__ x, const __nv_bfloat16 *__restrict__ embedding,
-		const og_cuda_row *__restrict__ rows, uint32_t width, uint32_t kp)
+		const og_cuda_row *__restrict__ rows, const uint32_t *__restrict__ drawn,
+		uint32_t width, uint32_t kp)
 {
-	const __nv_bfloat16 *from = embedding + (size_t)rows[blockIdx.x].token * kp;
+	uint32_t token = rows[blockIdx.x].token;
+	const __nv_bfloat16 *from;
+
+	if (token & OG_CUDA_DRAWN)
+		token = drawn[token - OG_CUDA_DRAWN];
+	from = embedding + (size_t)token * kp;
 
 	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
 		x[(size_t)blockIdx.x * width + i] = __bfloat162float(from[i]);

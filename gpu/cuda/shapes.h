@@ -10,6 +10,8 @@
  * Compiles as C11 and C++17.
  */
 #pragma once
+#include "gpu/draw.h"
+
 #include <stdint.h>
 
 enum {
@@ -23,7 +25,11 @@ enum {
 	OG_CUDA_TILE_QUERIES = 64, /* of one key-value head: tokens times query heads */
 	OG_CUDA_HEAD_DIM_MAX = 128,
 	OG_CUDA_GATE_ROWS = 16, /* gate and up are one matrix, in turns of so many rows */
+	OG_CUDA_DRAW_THREADS = 512,
 };
+
+#define OG_CUDA_DRAWN (1u << 31)           /* of a row's token: the last of the slot below it */
+#define OG_CUDA_NO_TOKEN (UINT32_MAX - 1u) /* no logit is a number */
 
 /* What becomes of a product: out[row][col] in f32, added to it, or silu(gate) * up in bf16. */
 enum og_cuda_epilogue { OG_CUDA_STORE, OG_CUDA_ADD, OG_CUDA_SWIGLU };
@@ -37,6 +43,13 @@ struct og_cuda_row {
 	uint32_t pos;
 	uint32_t table; /* its sequence's pages start there in the tables */
 	uint32_t tile;  /* index of its og_cuda_tile */
+};
+
+/* A row that draws, on the device. */
+struct og_cuda_draw {
+	struct og_draw how;
+	uint32_t slot;
+	uint32_t result; /* index of its word in host memory */
 };
 
 /* Rows of one sequence at consecutive positions, computed together by attention. */

@@ -168,7 +168,7 @@ static void end_upload(struct upload *u)
 static int take_slot(struct upload *u, struct slot **out)
 {
 	struct slot *s = &u->slots[u->next++ % RING];
-	int ret = og_cuda_wait_event(u->d, s->done);
+	int ret = og_cuda_wait_event(u->d, s->done, NULL);
 
 	*out = s;
 	return ret;
@@ -310,7 +310,7 @@ static int put_all(struct upload *u, const struct og_cuda_weights *w, const stru
 	if (ret == 0)
 		ret = put_floats(u, w->output_norm, m->output_norm, m->hp.width);
 	for (int i = 0; i < RING && ret == 0; i++)
-		ret = og_cuda_wait_event(u->d, u->slots[i].done);
+		ret = og_cuda_wait_event(u->d, u->slots[i].done, NULL);
 	return ret;
 }
 
@@ -390,7 +390,7 @@ int og_cuda_weights_random(
 			ret = put_floats(&u, l->ffn_norm, ones, m->hp.width);
 	}
 	for (int i = 0; i < RING && ret == 0; i++)
-		ret = og_cuda_wait_event(d, u.slots[i].done);
+		ret = og_cuda_wait_event(d, u.slots[i].done, NULL);
 	if (ret == 0)
 		ret = og_cuda_wait(d, d->stream);
 	end_upload(&u);

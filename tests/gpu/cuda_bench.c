@@ -192,12 +192,12 @@ struct bench {
 
 static double time_step(struct bench *b, uint32_t nb_rows)
 {
-	struct og_batch batch = {b->rows, nb_rows, b->tables, SEQ_PAGES, b->logits};
+	struct og_batch batch = {b->rows, nb_rows, b->tables, SEQ_PAGES, b->logits, NULL};
 	double s[RUNS];
 
 	for (int i = -2; i < RUNS; i++) {
 		uint64_t start_ns = now_ns();
-		int ret = b->b->ops->forward(b->b, &batch);
+		int ret = og_backend_forward(b->b, &batch);
 
 		if (ret < 0)
 			fail("forward", ret);
@@ -224,7 +224,7 @@ static void bench_decode(struct bench *b, uint32_t batch, uint32_t pos)
 	double t;
 
 	for (uint32_t i = 0; i < batch; i++)
-		b->rows[i] = (struct og_row){i, pos, i, true};
+		b->rows[i] = (struct og_row){i, pos, i, true, NULL};
 	t = time_step(b, batch);
 	snprintf(label, sizeof(label), "decode, batch %u, context %u", batch, pos + 1);
 	report(label, batch / t, "tokens/s", t);
@@ -242,7 +242,7 @@ static void bench_prefill(struct bench *b, uint32_t n)
 
 	flops += 2.0 * hp->nb_layers * hp->nb_heads * hp->head_dim * n * n; /* causal: half of 4 */
 	for (uint32_t i = 0; i < n; i++)
-		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1};
+		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1, NULL};
 	t = time_step(b, n);
 	snprintf(label, sizeof(label), "prefill, %u tokens", n);
 	report(label, n / t, "tokens/s", t);

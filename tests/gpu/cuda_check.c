@@ -306,8 +306,8 @@ static void end(struct run *r)
 static float *forward(const struct run *r, const struct og_row *rows, uint32_t n)
 {
 	float *logits = calloc((size_t)n * r->m->hp.vocab, sizeof(float));
-	struct og_batch batch = {rows, n, r->tables, r->per_slot, logits};
-	int ret = r->b->ops->forward(r->b, &batch);
+	struct og_batch batch = {rows, n, r->tables, r->per_slot, logits, NULL};
+	int ret = og_backend_forward(r->b, &batch);
 
 	if (ret < 0) {
 		expect(false, "forward of %u rows: %s", n, strerror(-ret));
@@ -321,7 +321,7 @@ static float *forward_prompt(const struct run *r, uint32_t slot, uint32_t n)
 	struct og_row rows[ROWS_MAX];
 
 	for (uint32_t i = 0; i < n; i++)
-		rows[i] = (struct og_row){tokens[i], i, slot, true};
+		rows[i] = (struct og_row){tokens[i], i, slot, true, NULL};
 	return forward(r, rows, n);
 }
 
@@ -412,7 +412,8 @@ static void check_pieces(const struct run *r, const float *want)
 			float *got;
 
 			for (uint32_t i = 0; i < n; i++)
-				rows[i] = (struct og_row){tokens[at + i], at + i, k % 2, true};
+				rows[i] =
+					(struct og_row){tokens[at + i], at + i, k % 2, true, NULL};
 			got = forward(r, rows, n);
 			memcpy(all + at * vocab, got, n * vocab * sizeof(float));
 			free(got);
@@ -455,7 +456,7 @@ static void check_company(const struct run *r, const float *want)
 	for (uint32_t s = 0; s < SLOTS; s++)
 		free(forward_prompt(r, s, 1 + s * 7));
 	for (uint32_t s = 0; s < SLOTS; s++)
-		rows[s] = (struct og_row){tokens[1 + s * 7], 1 + s * 7, SLOTS - 1 - s, true};
+		rows[s] = (struct og_row){tokens[1 + s * 7], 1 + s * 7, SLOTS - 1 - s, true, NULL};
 	for (uint32_t s = 0; s < SLOTS; s++)
 		rows[s].slot = s;
 	got = forward(r, rows, SLOTS);
@@ -471,7 +472,7 @@ static void check_preemption(const struct run *r, const float *want)
 	uint64_t bytes = og_kv_page_bytes(&r->m->hp);
 	uint32_t *a = r->tables, *b = r->tables + 5 * r->per_slot;
 	size_t vocab = r->m->hp.vocab;
-	struct og_row last = {tokens[LONG - 1], LONG - 1, 5, true};
+	struct og_row last = {tokens[LONG - 1], LONG - 1, 5, true, NULL};
 	void *host = malloc(bytes);
 	int ret = 0;
 	float *got;
@@ -515,8 +516,8 @@ static void check_hostile(void)
 	struct og_gw_model opts = shape(4, 2, 64);
 	struct run r = begin(&opts, 2);
 	struct og_backend_opts huge = {.model = r.m, .nb_pages = UINT32_MAX, .rows_max = 16};
-	struct og_row row = {tokens[0], 0, 0, true};
-	struct og_batch batch = {&row, 1, r.tables, r.per_slot, NULL};
+	struct og_row row = {tokens[0], 0, 0, true, NULL};
+	struct og_batch batch = {&row, 1, r.tables, r.per_slot, NULL, NULL};
 	uint32_t wrong_page = 1u << 30;
 	struct og_backend *b;
 	float *before, *after;
@@ -527,13 +528,13 @@ static void check_hostile(void)
 	ret = og_cuda_forward_create(&b, &huge, 0, og_log_write, NULL, err, sizeof(err));
 	expect(ret == -ENOMEM && err[0], "a cache larger than the device: %s", err);
 	row.token = r.m->hp.vocab;
-	expect(r.b->ops->forward(r.b, &batch) == -ERANGE, "a token beyond the vocabulary");
+	expect(og_backend_forward(r.b, &batch) == -ERANGE, "a token beyond the vocabulary");
 	row.token = 0;
 	batch.tables = &wrong_page;
-	expect(r.b->ops->forward(r.b, &batch) == -ERANGE, "a page that does not exist");
+	expect(og_backend_forward(r.b, &batch) == -ERANGE, "a page that does not exist");
 	batch.tables = r.tables;
 	row.pos = LONG * 2;
-	expect(r.b->ops->forward(r.b, &batch) == -E2BIG, "a position beyond the table");
+	expect(og_backend_forward(r.b, &batch) == -E2BIG, "a position beyond the table");
 	after = forward_prompt(&r, 1, 20);
 	expect(!r.b->is_lost && same_bits(before, after, 20ull * r.m->hp.vocab * sizeof(float)),
 		"after all that the device computes as before");

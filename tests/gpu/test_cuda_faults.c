@@ -194,9 +194,9 @@ Test(cuda_faults, work_that_never_ends_is_given_up)
 	struct og_gw_model opts = og_gw_small();
 	struct og_gw w = og_gw_model_file(&opts);
 	struct og_cuda_tuning tuning = {.wait_ms = 20};
-	struct og_row row = {1, 0, 0, true};
+	struct og_row row = {1, 0, 0, true, NULL};
 	uint32_t table[1] = {0};
-	struct og_batch batch = {&row, 1, table, 1, NULL};
+	struct og_batch batch = {&row, 1, table, 1, NULL, NULL};
 	struct og_backend *b;
 	struct og_model *m;
 	char path[64];
@@ -210,11 +210,11 @@ Test(cuda_faults, work_that_never_ends_is_given_up)
 			     &(struct og_backend_opts){.model = m, .nb_pages = 4, .rows_max = 8}, 0,
 			     NULL, &tuning, err, sizeof(err)),
 		0, "%s", err);
-	cr_expect_eq(b->ops->forward(b, &batch), 0);
+	cr_expect_eq(og_backend_forward(b, &batch), 0);
 	d->hangs = true;
-	cr_expect_eq(b->ops->forward(b, &batch), -ETIMEDOUT);
+	cr_expect_eq(og_backend_forward(b, &batch), -ETIMEDOUT);
 	cr_expect(b->is_lost);
-	cr_expect_eq(b->ops->forward(b, &batch), -EIO);
+	cr_expect_eq(og_backend_forward(b, &batch), -EIO);
 	cr_expect_eq(b->ops->save_page(b, 0, batch.logits), -EIO);
 	b->ops->destroy(b);
 	cr_expect_gt(d->nb_live, 0);

@@ -78,6 +78,9 @@ struct ask {
 	bool ignore_eos;
 	uint32_t stop_token; /* 0: none */
 	float repetition, frequency, presence;
+	uint32_t top_k;
+	float top_p; /* 0: 1 */
+	float min_p;
 };
 
 static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
@@ -91,6 +94,9 @@ static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
 	p.max_tokens = a.max_tokens;
 	p.temperature = a.temperature;
 	p.seed = a.seed;
+	p.top_k = a.top_k;
+	p.top_p = a.top_p > 0 ? a.top_p : 1;
+	p.min_p = a.min_p;
 	p.logprobs = a.logprobs;
 	p.top_logprobs = a.top;
 	p.ignore_eos = a.ignore_eos;
