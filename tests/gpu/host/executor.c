@@ -42,7 +42,7 @@ struct thread {
 	int line;
 	uint32_t mask;
 	void *brought;
-	struct copy copies[COPIES_MAX];
+	struct copy *copies; /* (COPIES_MAX) */
 	uint32_t nb_copies, group;
 };
 
@@ -50,6 +50,7 @@ struct warp {
 	uint32_t lanes;   /* that there are */
 	uint32_t ready;   /* can go on */
 	uint32_t yielded; /* can go on, after all others */
+	uint32_t meeting;
 };
 
 struct block {
@@ -238,33 +239,36 @@ void og_host_meet(uint32_t mask, const char *name, int line,
 	void (*run)(void *const of[OG_HOST_WARP], uint32_t mask), void *brought)
 {
 	struct thread *lanes = &block->threads[thread->id / WARP * WARP];
-	void *of[WARP] = {NULL};
+	struct warp *w = &block->warps[thread->id / WARP];
+	void *of[WARP];
 
 	if (!(mask >> thread->id % WARP & 1))
 		og_host_fail("%s without itself in mask %#x, line %d", name, mask, line);
-	if (mask & ~block->warps[thread->id / WARP].lanes)
+	if (mask & ~w->lanes)
 		og_host_fail("%s with lanes in mask %#x that there are not", name, mask);
 	wait_at(AT_MEETING, name, line);
 	thread->mask = mask;
 	thread->brought = brought;
+	w->meeting |= 1u << thread->id % WARP;
+	if (mask & ~w->meeting) {
+		leave(false);
+		return;
+	}
 	for (uint32_t i = 0; i < WARP; i++) {
 		if (!(mask >> i & 1))
 			continue;
-		if (lanes[i].wait != AT_MEETING || lanes[i].mask != mask) {
-			leave(false);
-			return;
-		}
+		if (lanes[i].mask != mask || lanes[i].line != line ||
+			strcmp(lanes[i].name, name) != 0)
+			og_host_fail(
+				"lanes of a warp are at %s, line %d, mask %#x, and at %s, line "
+				"%d, mask %#x",
+				name, line, mask, lanes[i].name, lanes[i].line, lanes[i].mask);
 		of[i] = lanes[i].brought;
+		lanes[i].wait = RUNS;
 	}
-	for (uint32_t i = 0; i < WARP; i++)
-		if ((mask >> i & 1) && (lanes[i].line != line || strcmp(lanes[i].name, name) != 0))
-			og_host_fail("lanes of a warp are at %s, line %d, and at %s, line %d", name,
-				line, lanes[i].name, lanes[i].line);
 	run(of, mask);
-	for (uint32_t i = 0; i < WARP; i++)
-		if ((mask >> i & 1) && &lanes[i] != thread)
-			set_ready(&lanes[i]);
-	thread->wait = RUNS;
+	w->meeting &= ~mask;
+	w->ready |= mask & ~(1u << thread->id % WARP);
 	progress++;
 }
 
@@ -361,15 +365,26 @@ static void poison_shared(void)
 	memset(dynamic_end, UNWRITTEN, (size_t)(segment.end - dynamic_end));
 }
 
+static void make_threads(struct block *b)
+{
+	struct copy *copies;
+
+	if (b->threads)
+		return;
+	b->threads = calloc(OG_HOST_THREADS_MAX, sizeof(*b->threads));
+	copies = calloc((size_t)OG_HOST_THREADS_MAX * COPIES_MAX, sizeof(*copies));
+	if (!b->threads || !copies)
+		abort();
+	for (uint32_t i = 0; i < OG_HOST_THREADS_MAX; i++)
+		b->threads[i].copies = copies + (size_t)i * COPIES_MAX;
+}
+
 static void begin_block(struct block *b, uint64_t number)
 {
 	const struct og_host_idx *size = &launch->block;
 	uint32_t seed = hash((uint32_t)number + 1);
 
-	if (!b->threads)
-		b->threads = calloc(OG_HOST_THREADS_MAX, sizeof(*b->threads));
-	if (!b->threads)
-		abort();
+	make_threads(b);
 	b->idx = nth(number, launch->grid);
 	b->nb_threads = size->x * size->y * size->z;
 	b->nb_warps = (b->nb_threads + WARP - 1) / WARP;
@@ -382,7 +397,7 @@ static void begin_block(struct block *b, uint64_t number)
 
 		b->warps[i].lanes = n >= WARP ? ~0u : (1u << n) - 1;
 		b->warps[i].ready = b->warps[i].lanes;
-		b->warps[i].yielded = 0;
+		b->warps[i].yielded = b->warps[i].meeting = 0;
 	}
 	for (uint32_t i = 0; i < b->nb_threads; i++) {
 		struct thread *t = &b->threads[i];
