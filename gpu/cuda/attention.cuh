@@ -9,7 +9,7 @@
  * depends on which other rows are in the tile.
  */
 #pragma once
-#include "mma.cuh"
+#include "gpu/cuda/mma.cuh"
 
 enum { ATTENTION_THREADS = 128, ATTENTION_STAGES = 2 };
 
@@ -102,16 +102,12 @@ __device__ __forceinline__ void mix_page(
 
 #pragma unroll
 		for (int n = 0; n < DIM / 16; n++) {
-			uint32_t b0, b1, b2, b3;
+			uint32_t b[4];
 
-			asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 "
-				     "{%0,%1,%2,%3}, [%4];"
-				     : "=r"(b0), "=r"(b1), "=r"(b2), "=r"(b3)
-				     : "r"(shared_address(values + page_chunk<DIM>(k * 16 + lane % 16,
-									   2 * n + lane / 16)))
-				     : "memory");
-			mma_f16(mix[2 * n], a0, a1, a2, a3, b0, b1);
-			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b2, b3);
+			load_matrices_transposed(
+				b, values + page_chunk<DIM>(k * 16 + lane % 16, 2 * n + lane / 16));
+			mma_f16(mix[2 * n], a0, a1, a2, a3, b[0], b[1]);
+			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b[2], b[3]);
 		}
 	}
 }

@@ -8,7 +8,7 @@
  * ahead, each warp one run of the sum. The tiled one goes through shared memory.
  */
 #pragma once
-#include "mma.cuh"
+#include "gpu/cuda/mma.cuh"
 
 /* One result, or with OG_CUDA_SWIGLU a pair. `col` counts those written. */
 __device__ __forceinline__ void put(

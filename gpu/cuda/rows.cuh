@@ -3,7 +3,7 @@
  * weights. Block sizes are fixed, so the order of sums does not depend on the batch.
  */
 #pragma once
-#include "mma.cuh"
+#include "gpu/cuda/mma.cuh"
 
 enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
 

@@ -2,6 +2,8 @@
  * cuda_check: the CUDA back end on a real device, against gpu/ref. Prints one line per check and a
  * last line "N passed, N failed"; exits 0, 1, or 77 without a device.
  *
+ *   cuda_check [--small]    small: of all kernels and paths, but less
+ *
  * What is checked, and how close:
  *   convert    bit for bit, against the reference's values rounded to bf16
  *   matmul     1e-5 of the sum of magnitudes, and all kernels the same bits
@@ -19,7 +21,11 @@
 #include <math.h>
 #include <stdarg.h>
 
-enum { ROWS_MAX = 700, SLOTS = 80, LONG = 640 };
+enum { ROWS_MAX = 700, SLOTS_MAX = 80, LONG_MAX = 640 };
+
+/* What is long, and in how much company: less of both with --small, for where a device is only played. */
+static uint32_t length = LONG_MAX, slots = SLOTS_MAX;
+static bool is_small;
 
 static uint32_t nb_passed, nb_failed;
 static char err[512];
@@ -181,8 +187,8 @@ static void check_products(void)
 		{64, 16, 1}, {70, 37, 5}, {256, 128, 3}, {576, 130, 40}, {2048, 515, 129}};
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++)
-		check_product(&(struct product_case){1024, 272, rows[i]});
-	for (size_t i = 0; i < OG_ARRAY_LEN(shapes); i++)
+		check_product(&(struct product_case){is_small ? 576 : 1024, 272, rows[i]});
+	for (size_t i = 0; i < OG_ARRAY_LEN(shapes) - is_small; i++)
 		check_product(&shapes[i]);
 }
 
@@ -238,7 +244,7 @@ static void check_conversion(enum og_dtype type)
 
 /* ---- Whole models. ---- */
 
-static uint32_t tokens[LONG];
+static uint32_t tokens[LONG_MAX];
 
 static struct og_model *load(const struct og_gw_model *opts)
 {
@@ -255,7 +261,7 @@ static struct og_model *load(const struct og_gw_model *opts)
 	}
 	unlink(path);
 	og_rand_seeded(&r, 9);
-	for (uint32_t i = 0; i < LONG; i++)
+	for (uint32_t i = 0; i < length; i++)
 		tokens[i] = og_rand_below(&r, opts->vocab);
 	return m;
 }
@@ -285,7 +291,7 @@ static struct run begin(const struct og_gw_model *opts, uint32_t nb_slots)
 	struct run r = {.m = load(opts), .nb_slots = nb_slots};
 	uint32_t nb_pages;
 
-	r.per_slot = LONG / OG_KV_PAGE_TOKENS;
+	r.per_slot = length / OG_KV_PAGE_TOKENS;
 	nb_pages = r.per_slot * nb_slots;
 	r.tables = malloc(nb_pages * sizeof(*r.tables));
 	while (nb_pages % 7 == 0)
@@ -325,6 +331,16 @@ static float *forward_prompt(const struct run *r, uint32_t slot, uint32_t n)
 	return forward(r, rows, n);
 }
 
+/* Only into the cache. */
+static void prefill(const struct run *r, uint32_t slot, uint32_t n)
+{
+	struct og_row rows[ROWS_MAX];
+
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct og_row){tokens[i], i, slot, false, NULL};
+	free(forward(r, rows, n));
+}
+
 /* The model `opts` computes the first n tokens as the reference does. */
 static void check_model(const struct og_gw_model *opts, uint32_t n, const char *what)
 {
@@ -346,7 +362,7 @@ static struct og_gw_model shape(uint32_t heads, uint32_t kv_heads, uint32_t head
 	struct og_gw_model m = og_gw_small();
 
 	m.type = OG_BF16;
-	m.context = LONG;
+	m.context = length;
 	m.width = 128;
 	m.heads = heads;
 	m.kv_heads = kv_heads;
@@ -376,7 +392,7 @@ static void check_models(void)
 	}
 	m = shape(4, 2, 64);
 	m.layers = 1;
-	check_model(&m, LONG, "long");
+	check_model(&m, length, "long");
 	m = shape(3, 1, 22);
 	m.width = 70;
 	m.ff = 101;
@@ -404,10 +420,11 @@ static void check_pieces(const struct run *r, const float *want)
 	char what[64];
 
 	for (size_t k = 0; k < OG_ARRAY_LEN(pieces); k++) {
-		float *all = malloc(LONG * vocab * sizeof(float));
+		uint32_t total = is_small ? OG_MIN(length, 20 * pieces[k]) : length;
+		float *all = malloc(total * vocab * sizeof(float));
 
-		for (uint32_t at = 0; at < LONG; at += pieces[k]) {
-			uint32_t n = OG_MIN(pieces[k], LONG - at);
+		for (uint32_t at = 0; at < total; at += pieces[k]) {
+			uint32_t n = OG_MIN(pieces[k], total - at);
 			struct og_row rows[ROWS_MAX];
 			float *got;
 
@@ -419,7 +436,7 @@ static void check_pieces(const struct run *r, const float *want)
 			free(got);
 		}
 		snprintf(what, sizeof(what), "a prompt in pieces of %u", pieces[k]);
-		expect_same(all, want, LONG * vocab, what);
+		expect_same(all, want, total * vocab, what);
 		free(all);
 	}
 }
@@ -449,20 +466,23 @@ static void check_tuned(const struct run *r, const float *want, uint32_t n)
 static void check_company(const struct run *r, const float *want)
 {
 	size_t vocab = r->m->hp.vocab;
-	struct og_row rows[SLOTS];
+	struct og_row rows[SLOTS_MAX];
+	uint32_t stride = is_small ? 17 : 7;
 	bool ok = true;
 	float *got;
 
-	for (uint32_t s = 0; s < SLOTS; s++)
-		free(forward_prompt(r, s, 1 + s * 7));
-	for (uint32_t s = 0; s < SLOTS; s++)
-		rows[s] = (struct og_row){tokens[1 + s * 7], 1 + s * 7, SLOTS - 1 - s, true, NULL};
-	for (uint32_t s = 0; s < SLOTS; s++)
+	for (uint32_t s = 0; s < slots; s++)
+		prefill(r, s, 1 + s * stride);
+	for (uint32_t s = 0; s < slots; s++)
+		rows[s] = (struct og_row){
+			tokens[1 + s * stride], 1 + s * stride, slots - 1 - s, true, NULL};
+	for (uint32_t s = 0; s < slots; s++)
 		rows[s].slot = s;
-	got = forward(r, rows, SLOTS);
-	for (uint32_t s = 0; s < SLOTS; s++)
-		ok &= same_bits(got + s * vocab, want + (1 + s * 7) * vocab, vocab * sizeof(float));
-	expect(ok, "the same bits: %d sequences decode together", SLOTS);
+	got = forward(r, rows, slots);
+	for (uint32_t s = 0; s < slots; s++)
+		ok &= same_bits(
+			got + s * vocab, want + (1 + s * stride) * vocab, vocab * sizeof(float));
+	expect(ok, "the same bits: %u sequences decode together", slots);
 	free(got);
 }
 
@@ -472,12 +492,12 @@ static void check_preemption(const struct run *r, const float *want)
 	uint64_t bytes = og_kv_page_bytes(&r->m->hp);
 	uint32_t *a = r->tables, *b = r->tables + 5 * r->per_slot;
 	size_t vocab = r->m->hp.vocab;
-	struct og_row last = {tokens[LONG - 1], LONG - 1, 5, true, NULL};
+	struct og_row last = {tokens[length - 1], length - 1, 5, true, NULL};
 	void *host = malloc(bytes);
 	int ret = 0;
 	float *got;
 
-	free(forward_prompt(r, 0, LONG));
+	prefill(r, 0, length);
 	for (uint32_t i = 0; i < r->per_slot && ret == 0; i++) {
 		ret = r->b->ops->save_page(r->b, a[i], host);
 		if (ret == 0)
@@ -487,7 +507,7 @@ static void check_preemption(const struct run *r, const float *want)
 			ret = r->b->ops->load_page(r->b, a[i], host);
 	}
 	got = forward(r, &last, 1);
-	expect(ret == 0 && same_bits(got, want + (LONG - 1) * vocab, vocab * sizeof(float)),
+	expect(ret == 0 && same_bits(got, want + (length - 1) * vocab, vocab * sizeof(float)),
 		"the same bits: after swapping out and in");
 	free(got);
 	free(host);
@@ -496,12 +516,17 @@ static void check_preemption(const struct run *r, const float *want)
 static void check_invariance(uint32_t heads, uint32_t kv_heads, uint32_t head_dim)
 {
 	struct og_gw_model opts = shape(heads, kv_heads, head_dim);
-	struct run r = begin(&opts, SLOTS);
-	float *want = forward_prompt(&r, 3, LONG);
+	struct run r;
+	float *want;
+
+	if (is_small && head_dim != 64)
+		opts.layers = 1;
+	r = begin(&opts, slots);
+	want = forward_prompt(&r, 3, length);
 
 	printf("-- heads %u/%u of %u\n", heads, kv_heads, head_dim);
 	check_pieces(&r, want);
-	check_tuned(&r, want, LONG);
+	check_tuned(&r, want, length);
 	check_tuned(&r, want, 50);
 	check_company(&r, want);
 	check_preemption(&r, want);
@@ -533,7 +558,7 @@ static void check_hostile(void)
 	batch.tables = &wrong_page;
 	expect(og_backend_forward(r.b, &batch) == -ERANGE, "a page that does not exist");
 	batch.tables = r.tables;
-	row.pos = LONG * 2;
+	row.pos = length * 2;
 	expect(og_backend_forward(r.b, &batch) == -E2BIG, "a position beyond the table");
 	after = forward_prompt(&r, 1, 20);
 	expect(!r.b->is_lost && same_bits(before, after, 20ull * r.m->hp.vocab * sizeof(float)),
@@ -546,7 +571,14 @@ static void check_hostile(void)
 
 int main(int argc, char **argv)
 {
-	int ret = og_cuda_device_open(&dev, 0, og_log_write, err, sizeof(err));
+	int ret;
+
+	if (argc > 1 && strcmp(argv[1], "--small") == 0) {
+		is_small = true;
+		length = 320;
+		slots = 18;
+	}
+	ret = og_cuda_device_open(&dev, 0, og_log_write, err, sizeof(err));
 
 	if (ret == -ENODEV) {
 		printf("skipped: %s\n", err);

@@ -1,0 +1,17 @@
+/*
+ * kernels.h: the kernels of the product, compiled for the host.
+ */
+#pragma once
+
+struct og_host_kernel {
+	const char *name;
+	void (*take)(void **params); /* keeps a copy of the arguments of a launch */
+	void (*run)(const void *);   /* one thread, with those */
+};
+
+#ifdef __cplusplus
+extern "C"
+#endif
+	/* NULL where there is none. */
+	const struct og_host_kernel *
+	og_host_find(const char *name);
