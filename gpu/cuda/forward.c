@@ -299,24 +299,23 @@ static int compute_logits(struct cuda *c, uint32_t at, uint32_t n)
 				 OG_CUDA_STORE);
 }
 
-/* LOGIT_ROWS at a time; the tokens go to pinned memory and to `drawn`. */
+/* LOGIT_ROWS at a time. */
 static int draw_tokens(struct cuda *c)
 {
 	const struct step *s = c->now;
-	uint32_t vocab = c->model->hp.vocab, number = s->number;
+	struct og_cuda_drawing g = {.logits = c->logits,
+		.drawn = c->drawn,
+		.results = s->results,
+		.vocab = c->model->hp.vocab,
+		.number = s->number};
 	int ret = 0;
 
 	for (uint32_t at = 0; at < s->nb_draws && ret == 0; at += LOGIT_ROWS) {
-		uint32_t n = OG_MIN(s->nb_draws - at, (uint32_t)LOGIT_ROWS);
-		CUdeviceptr draws = s->draws + at * sizeof(struct og_cuda_draw);
-		/* Pinned memory has one address for both. */
-		CUdeviceptr results = (CUdeviceptr)(uintptr_t)s->results;
-		void *args[] = {&results, &c->drawn, &c->logits, &draws, &vocab, &number};
-
-		ret = compute_logits(c, at, n);
+		g.nb_rows = OG_MIN(s->nb_draws - at, (uint32_t)LOGIT_ROWS);
+		g.draws = s->draws + at * sizeof(struct og_cuda_draw);
+		ret = compute_logits(c, at, g.nb_rows);
 		if (ret == 0)
-			ret = og_cuda_launch(&c->d, c->d.stream, OG_K_draw_tokens,
-				(struct og_cuda_grid){n, 1, 1, OG_CUDA_DRAW_THREADS, 0}, args);
+			ret = og_cuda_draw_tokens(&c->d, &g);
 	}
 	return ret;
 }

@@ -11,6 +11,7 @@ enum {
 
 static_assert(sizeof(struct og_cuda_attention) == 64, "as struct attention_args");
 static_assert(sizeof(struct og_cuda_heads) == 56, "as in the kernels");
+static_assert(sizeof(struct og_cuda_draw) == 40, "as in the kernels");
 
 /* Rows that are multiplied: of pairs, twice as many, in whole turns. */
 static uint32_t product_cols(const struct og_cuda_product *p)
@@ -109,4 +110,14 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 		return ret;
 	return og_cuda_launch(d, d->stream, OG_K_attention_merge,
 		(struct og_cuda_grid){nb_rows, s->nb_heads, 1, dim, 0}, args);
+}
+
+int og_cuda_draw_tokens(struct og_cuda_device *d, const struct og_cuda_drawing *g)
+{
+	struct og_cuda_drawing a = *g;
+	CUdeviceptr results = (CUdeviceptr)(uintptr_t)g->results; /* one address for both */
+	void *args[] = {&results, &a.drawn, &a.logits, &a.draws, &a.vocab, &a.number};
+
+	return og_cuda_launch(d, d->stream, OG_K_draw_tokens,
+		(struct og_cuda_grid){a.nb_rows, 1, 1, OG_CUDA_DRAW_THREADS, 0}, args);
 }
