@@ -21,5 +21,7 @@ void fake_device_show(void);
 void fake_device_hide(void);
 /* NULL where the image has no such kernel. */
 const void *fake_device_find(const char *name);
+/* A copy of a launch's arguments, one block of malloc(). */
+void **fake_device_keep(const void *kernel, void **params);
 /* Returns false where the kernel went wrong. */
 bool fake_device_run(const struct fake_launch *launch);

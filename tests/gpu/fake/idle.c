@@ -25,6 +25,11 @@ const void *fake_device_find(const char *name)
 	return name;
 }
 
+void **fake_device_keep(const void *kernel, void **params)
+{
+	return NULL;
+}
+
 bool fake_device_run(const struct fake_launch *launch)
 {
 	return true;

@@ -1,6 +1,8 @@
 /*
  * libcuda.c: plays the CUDA driver for tests: device memory is host memory, streams are synchronous,
- * and the call that a test names fails the way the real one does. What kernels do: device.h.
+ * and the call that a test names fails the way the real one does. What kernels do: device.h. With
+ * FAKE_CUDA_LATE in the environment nothing is done before somebody waits for it, and an event is
+ * over a little after the work before it.
  *
  * It is found as libcuda.so.1 through LD_LIBRARY_PATH, so what runs is the product as it is.
  */
@@ -35,6 +37,75 @@ struct fake_cuda *fake_cuda(void)
 	return &state;
 }
 
+/* ---- Work that waits to be done; streams keep to one order. ---- */
+
+struct work {
+	enum { SET, COPY, LAUNCH } what;
+	void *to;
+	const void *from;
+	size_t bytes;
+	unsigned char value;
+	struct fake_launch launch;
+};
+
+struct event {
+	uint64_t behind; /* so much work */
+	uint32_t nb_asked;
+};
+
+static struct work *queue;
+static uint64_t nb_queued, nb_done, nb_dropped; /* nb_dropped: before the queue's first */
+static size_t queue_room;
+static bool is_late;
+
+static void do_work(const struct work *w)
+{
+	fake_device_show();
+	if (w->what == SET)
+		memset(w->to, w->value, w->bytes);
+	else if (w->what == COPY)
+		memcpy(w->to, w->from, w->bytes);
+	else if (!is_broken)
+		is_broken = !fake_device_run(&w->launch);
+	fake_device_hide();
+}
+
+static void do_until(uint64_t end)
+{
+	for (; nb_done < end; nb_done++) {
+		struct work *w = &queue[nb_done - nb_dropped];
+
+		do_work(w);
+		if (w->what == LAUNCH)
+			free(w->launch.params);
+	}
+	if (nb_done == nb_queued)
+		nb_dropped = nb_done;
+}
+
+static void do_all(void)
+{
+	if (!state.hangs)
+		do_until(nb_queued);
+}
+
+static void begin(struct work w)
+{
+	if (!is_late) {
+		do_work(&w);
+		return;
+	}
+	if (w.what == LAUNCH)
+		w.launch.params = fake_device_keep(w.launch.kernel, w.launch.params);
+	if (nb_queued - nb_dropped == queue_room) {
+		queue_room = queue_room ? 2 * queue_room : 64;
+		queue = realloc(queue, queue_room * sizeof(*queue));
+		if (!queue)
+			abort();
+	}
+	queue[nb_queued++ - nb_dropped] = w;
+}
+
 static _Thread_local CUcontext current; /* contexts belong to threads */
 
 /* Counts the call; what it is to return. */
@@ -66,6 +137,7 @@ static CUresult drop(void *p)
 {
 	CUresult ret = call();
 
+	do_all();
 	/* What fails still frees: this driver must not leak under a leak checker. */
 	free(p);
 	state.nb_live--;
@@ -76,6 +148,7 @@ CUresult cuInit(unsigned flags)
 {
 	const char *processors = getenv("FAKE_CUDA_PROCESSORS");
 
+	is_late = getenv("FAKE_CUDA_LATE") != NULL;
 	if (processors)
 		state.nb_processors = (uint32_t)strtoul(processors, NULL, 10);
 	return call();
@@ -183,6 +256,7 @@ CUresult cuMemAlloc(CUdeviceptr *dptr, size_t bytesize)
 
 CUresult cuMemFree(CUdeviceptr dptr)
 {
+	do_all();
 	fake_device_free((void *)dptr);
 	state.nb_live--;
 	return call();
@@ -200,33 +274,26 @@ CUresult cuMemFreeHost(void *p)
 
 CUresult cuMemsetD8Async(CUdeviceptr dst, unsigned char uc, size_t n, CUstream stream)
 {
-	fake_device_show();
-	memset((void *)dst, uc, n);
-	fake_device_hide();
+	begin((struct work){.what = SET, .to = (void *)dst, .value = uc, .bytes = n});
 	return call();
 }
 
 CUresult cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t n, CUstream stream)
 {
-	fake_device_show();
-	memcpy((void *)dst, src, n);
-	fake_device_hide();
+	begin((struct work){.what = COPY, .to = (void *)dst, .from = src, .bytes = n});
 	return call();
 }
 
 CUresult cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t n, CUstream stream)
 {
-	fake_device_show();
-	memcpy(dst, (const void *)src, n);
-	fake_device_hide();
+	begin((struct work){.what = COPY, .to = dst, .from = (const void *)src, .bytes = n});
 	return call();
 }
 
 CUresult cuMemcpyDtoDAsync(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream stream)
 {
-	fake_device_show();
-	memcpy((void *)dst, (const void *)src, n);
-	fake_device_hide();
+	begin((struct work){
+		.what = COPY, .to = (void *)dst, .from = (const void *)src, .bytes = n});
 	return call();
 }
 
@@ -247,7 +314,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
-	return make((void **)event, 1);
+	return make((void **)event, sizeof(struct event));
 }
 
 CUresult cuEventDestroy(CUevent event)
@@ -257,12 +324,18 @@ CUresult cuEventDestroy(CUevent event)
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
+	*(struct event *)(void *)event = (struct event){.behind = nb_queued};
 	return call();
 }
 
 CUresult cuEventQuery(CUevent event)
 {
-	return state.hangs ? CUDA_ERROR_NOT_READY : call();
+	struct event *e = (struct event *)(void *)event;
+
+	if (state.hangs || (is_late && e->nb_asked++ == 0))
+		return CUDA_ERROR_NOT_READY;
+	do_until(e->behind);
+	return is_late && e->nb_asked == 2 ? CUDA_ERROR_NOT_READY : call();
 }
 
 CUresult cuEventElapsedTime(float *ms, CUevent from, CUevent to)
@@ -281,6 +354,7 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 
 CUresult cuModuleUnload(CUmodule module)
 {
+	do_all();
 	nb_functions = 0;
 	return drop(module);
 }
@@ -335,9 +409,7 @@ static CUresult launch(CUfunction function, struct fake_launch *l)
 		l->shared_bytes > f->shared_bytes_max || !l->params)
 		return CUDA_ERROR_INVALID_VALUE;
 	l->kernel = f->kernel;
-	fake_device_show();
-	is_broken = !fake_device_run(l);
-	fake_device_hide();
+	begin((struct work){.what = LAUNCH, .launch = *l});
 	return is_broken ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
 }
 

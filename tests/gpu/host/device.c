@@ -102,6 +102,11 @@ const void *fake_device_find(const char *name)
 	return og_host_find(name);
 }
 
+void **fake_device_keep(const void *kernel, void **params)
+{
+	return ((const struct og_host_kernel *)kernel)->keep(params);
+}
+
 bool fake_device_run(const struct fake_launch *l)
 {
 	const struct og_host_kernel *kernel = l->kernel;

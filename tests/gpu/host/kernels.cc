@@ -27,6 +27,24 @@ template <class... ARGS, void (*KERNEL)(ARGS...)> struct caller<KERNEL> {
 		take_each(params, std::index_sequence_for<ARGS...>());
 	}
 
+	static void **keep(void **params)
+	{
+		constexpr size_t n = sizeof...(ARGS), sizes[] = {sizeof(ARGS)...};
+		size_t bytes = n * sizeof(void *), i = 0;
+		void **copy;
+
+		for (size_t size : sizes)
+			bytes += size;
+		copy = static_cast<void **>(malloc(bytes));
+		char *at = reinterpret_cast<char *>(copy + n);
+		for (size_t size : sizes) {
+			copy[i] = at;
+			memcpy(at, params[i++], size);
+			at += size;
+		}
+		return copy;
+	}
+
 	static void run(const void *)
 	{
 		std::apply(KERNEL, args);
@@ -36,7 +54,7 @@ template <class... ARGS, void (*KERNEL)(ARGS...)> struct caller<KERNEL> {
 template <class... ARGS, void (*KERNEL)(ARGS...)>
 std::tuple<ARGS...> caller<KERNEL>::args;
 
-#define OG_HOST_KERNEL(name) {#name, caller<name>::take, caller<name>::run},
+#define OG_HOST_KERNEL(name) {#name, caller<name>::take, caller<name>::keep, caller<name>::run},
 const struct og_host_kernel kernels[] = {OG_CUDA_KERNELS(OG_HOST_KERNEL)};
 
 } // namespace

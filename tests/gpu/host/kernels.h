@@ -5,8 +5,9 @@
 
 struct og_host_kernel {
 	const char *name;
-	void (*take)(void **params); /* keeps a copy of the arguments of a launch */
-	void (*run)(const void *);   /* one thread, with those */
+	void (*take)(void **params);   /* the arguments of the launch that is to run */
+	void **(*keep)(void **params); /* a copy of them, one block of malloc() */
+	void (*run)(const void *);     /* one thread, with those */
 };
 
 #ifdef __cplusplus
