@@ -4,8 +4,10 @@
  * Requests are batched continuously: each step computes one token for every running request, and
  * part of the prompt of those that have just begun. A request's tokens are the same alone and in
  * company, after a prefix that was computed for another, and after giving way to others: where the
- * KV cache runs short the youngest waits, its part of the cache in host memory. Whoever drives the engine submits requests and polls events; each request that was
- * accepted ends in exactly one DONE or ERROR event.
+ * KV cache runs short the youngest waits, its part of the cache in host memory. On a device tokens are
+ * sampled where they are computed, and a step begins before those of the one before are known.
+ * Whoever drives the engine submits requests and polls events; each request that was accepted ends in
+ * exactly one DONE or ERROR event.
  *
  * Units:   tokens, bytes.
  * Threads: all calls from one engine thread; the statistics may be read from any.

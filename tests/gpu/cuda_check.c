@@ -10,12 +10,14 @@
  *   models     logits within 3e-2 (relative L2) of the fp32 reference, every type and odd shape
  *   attention  serial and split the same bits, over several splits, for each padded head size
  *   invariance the same bits alone, in company, cut anywhere, from any pages, after a round trip
+ *   drawing    the tokens that the host draws from the same logits
  *   hostile    a cache that does not fit, pages and tokens that do not exist
  */
 #include "tests/unit/gguf_writer.h"
 
 #include "gpu/cuda/forward.h"
 #include "gpu/ref/forward.h"
+#include "gpu/sampler.h"
 
 #include <errno.h>
 #include <math.h>
@@ -569,6 +571,48 @@ static void check_hostile(void)
 	end(&r);
 }
 
+/* In one batch rows that draw, more than are computed at a time, and rows that want logits. */
+static void check_drawing(void)
+{
+	enum { ROWS = 200 };
+	struct og_gw_model opts = shape(4, 2, 64);
+	struct run r = begin(&opts, 2);
+	size_t vocab = r.m->hp.vocab;
+	struct og_sampler_item *scratch = calloc(vocab, sizeof(*scratch));
+	float *want = forward_prompt(&r, 0, ROWS), *got = calloc(ROWS * vocab, sizeof(*got));
+	uint32_t drawn[ROWS], id, nb_draws = 0;
+	struct og_draw draws[ROWS];
+	struct og_row rows[ROWS];
+	struct og_batch batch = {rows, ROWS, r.tables, r.per_slot, got, drawn};
+	struct og_infer_params p;
+	bool ok = true, same = true;
+
+	og_infer_params_default(&p);
+	for (uint32_t i = 0; i < ROWS; i++) {
+		p.temperature = (float)(i % 3) / 2;
+		p.top_p = i % 2 ? 0.8f : 1;
+		og_draw_init(&draws[i], &p, i);
+		rows[i] =
+			(struct og_row){tokens[i], i, 0, i % 4 == 2, i % 4 == 2 ? NULL : &draws[i]};
+		nb_draws += i % 4 != 2;
+	}
+	ok &= og_backend_forward(r.b, &batch) == 0;
+	for (uint32_t i = 0; i < ROWS && ok; i++) {
+		if (rows[i].wants_logits)
+			same &= same_bits(got + i * vocab, want + i * vocab, vocab * sizeof(float));
+		else
+			same &= og_sampler_draw(&id, &draws[i], want + i * vocab, (uint32_t)vocab,
+					scratch) == 0 &&
+				drawn[i] == id;
+	}
+	expect(ok && same, "%u rows draw what the host draws, %u get their logits", nb_draws,
+		ROWS - nb_draws);
+	free(scratch);
+	free(want);
+	free(got);
+	end(&r);
+}
+
 int main(int argc, char **argv)
 {
 	int ret;
@@ -597,6 +641,7 @@ int main(int argc, char **argv)
 	check_invariance(4, 2, 64);
 	check_invariance(8, 2, 128);
 	check_invariance(3, 1, 22);
+	check_drawing();
 	check_hostile();
 	og_cuda_device_close(&dev);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);

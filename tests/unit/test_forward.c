@@ -2,6 +2,7 @@
 #include "gpu/backend.h"
 #include "gpu/cpu/kernels.h"
 #include "gpu/ref/forward.h"
+#include "gpu/sampler.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -304,5 +305,51 @@ Test(forward, gives_the_same_bits_from_whatever_pages)
 	free(got);
 	free(host);
 	b->ops->destroy(b);
+	og_model_close(m);
+}
+
+/* A row of the next step goes on from what this one drew, before anybody has looked. */
+Test(forward, draws_as_the_sampler_does_and_goes_on_from_there)
+{
+	enum { STEPS = 6 };
+	struct og_gw_model opts = og_gw_small();
+	struct og_model *m = load(&opts);
+	struct og_backend *b = start(m, NULL, 2), *other = start(m, NULL, 1);
+	float *scratch = calloc(2 * m->hp.vocab, sizeof(float));
+	struct og_sampler_item *items = calloc(m->hp.vocab, sizeof(*items));
+	uint32_t table[2 * SLOT_PAGES], drawn[STEPS][2], token = tokens[0];
+	struct og_infer_params p;
+
+	for (uint32_t i = 0; i < OG_ARRAY_LEN(table); i++)
+		table[i] = i;
+	og_infer_params_default(&p);
+	p.temperature = 1.5f;
+	p.top_p = 0.9f;
+	for (uint32_t i = 0; i < STEPS; i++) {
+		struct og_draw draw;
+		struct og_row rows[2] = {{tokens[0], i, 1, true, NULL},
+			{i ? OG_TOKEN_DRAWN : tokens[0], i, 0, false, &draw}};
+		struct og_batch batch = {rows, 2, table, SLOT_PAGES, scratch, drawn[i]};
+
+		og_draw_init(&draw, &p, i);
+		cr_assert_eq(b->ops->submit(b, &batch), 0);
+		if (i > 0)
+			cr_assert_eq(b->ops->collect(b), 0);
+	}
+	cr_assert_eq(b->ops->collect(b), 0);
+	for (uint32_t i = 0; i < STEPS; i++) {
+		struct og_row row = {token, i, 0, true, NULL};
+		float *logits = forward(other, m, &row, 1);
+		struct og_draw draw;
+
+		og_draw_init(&draw, &p, i);
+		cr_assert_eq(og_sampler_draw(&token, &draw, logits, m->hp.vocab, items), 0);
+		cr_expect_eq(drawn[i][1], token, "step %u", i);
+		free(logits);
+	}
+	free(scratch);
+	free(items);
+	b->ops->destroy(b);
+	other->ops->destroy(other);
 	og_model_close(m);
 }
