@@ -34,7 +34,7 @@ build_kernels() {
   "$nvcc" -fatbin -std=c++17 -O3 -t 0 -Werror all-warnings -Xptxas -warn-spills,-warn-lmem-usage \
     -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_86,code=sm_86 \
     '-gencode=arch=compute_89,code=[sm_89,compute_89]' -gencode=arch=compute_90a,code=sm_90a \
-    -o "$1/kernels.fatbin" gpu/cuda/kernels.cu &&
+    -I . -o "$1/kernels.fatbin" gpu/cuda/kernels.cu &&
     "$cuda/bin/bin2c" -c -n og_cuda_fatbin "$1/kernels.fatbin" >"$1/kernels_image.c"
 }
 
