@@ -24,6 +24,8 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(embed_rows)                                                                              \
 	X(rope_angles)                                                                             \
 	X(rms_norm)                                                                                \
+	X(add_rows)                                                                                \
+	X(cap_values)                                                                              \
 	X(rope_append)                                                                             \
 	X(convert_rows)                                                                            \
 	X(random_bf16)                                                                             \

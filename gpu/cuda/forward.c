@@ -69,8 +69,10 @@ struct cuda {
 
 	CUdeviceptr kv;
 	CUdeviceptr scratch; /* what these point into */
-	CUdeviceptr turns, cosine, sine;
+	/* Of layers without and with a window: */
+	CUdeviceptr turns[2], cosine[2], sine[2];
 	CUdeviceptr x, h, qkv, q, att, act, mixes, states, logits;
+	CUdeviceptr delta; /* what a block gives, where it is not simply added; 0: it is */
 };
 
 /* ---- The batch, as the kernels want it. ---- */
@@ -187,17 +189,25 @@ static int embed(struct cuda *c)
 {
 	uint32_t width = c->model->hp.width, kp = c->w.embedding.kp;
 	uint32_t half = c->model->hp.rope_dims / 2, nb_rows = c->now->nb_rows;
-	void *embed_args[] = {&c->x, &c->w.embedding.data, &c->now->rows, &c->drawn, &width, &kp};
-	void *rope_args[] = {&c->cosine, &c->sine, &c->turns, &c->now->rows, &half, &nb_rows};
+	float scale = c->model->hp.embed_scale;
+	void *embed_args[] = {
+		&c->x, &c->w.embedding.data, &c->now->rows, &c->drawn, &width, &kp, &scale};
 	int ret = og_cuda_launch(&c->d, c->d.stream, OG_K_embed_rows,
 		(struct og_cuda_grid){nb_rows, 1, 1, ROW_THREADS, 0}, embed_args);
 
-	if (ret < 0 || half == 0)
-		return ret;
-	return og_cuda_launch(&c->d, c->d.stream, OG_K_rope_angles,
-		(struct og_cuda_grid){
-			(half * nb_rows + ROW_THREADS - 1) / ROW_THREADS, 1, 1, ROW_THREADS, 0},
-		rope_args);
+	for (int r = 0; r < 2 && ret == 0 && half > 0; r++) {
+		float magnitude = c->model->hp.rope[r].magnitude;
+		void *args[] = {&c->cosine[r], &c->sine[r], &c->turns[r], &c->now->rows, &half,
+			&nb_rows, &magnitude};
+
+		if (c->turns[r])
+			ret = og_cuda_launch(&c->d, c->d.stream, OG_K_rope_angles,
+				(struct og_cuda_grid){
+					(half * nb_rows + ROW_THREADS - 1) / ROW_THREADS, 1, 1,
+					ROW_THREADS, 0},
+				args);
+	}
+	return ret;
 }
 
 /* h = norm(x); with `wanted`, of those rows only. */
@@ -227,11 +237,14 @@ static int multiply(struct cuda *c, const struct og_cuda_matrix *w, CUdeviceptr 
 	return og_cuda_multiply(&c->d, &p);
 }
 
-static int rotate_and_append(struct cuda *c, CUdeviceptr bias)
+static int rotate_and_append(struct cuda *c, const struct og_cuda_layer *l)
 {
 	uint32_t units = c->heads.nb_heads + 2 * c->heads.nb_kv_heads;
-	void *args[] = {&c->q, &c->kv, &c->qkv, &bias, &c->cosine, &c->sine, &c->now->rows,
-		&c->now->tables, &c->heads, &c->q_scale};
+	bool windowed = c->model->hp.windowed[c->heads.layer];
+	CUdeviceptr bias = l->qkv_bias, q_norm = l->q_norm, k_norm = l->k_norm;
+	float eps = c->model->hp.norm_eps;
+	void *args[] = {&c->q, &c->kv, &c->qkv, &bias, &c->cosine[windowed], &c->sine[windowed],
+		&c->now->rows, &c->now->tables, &q_norm, &k_norm, &c->heads, &c->q_scale, &eps};
 
 	return og_cuda_launch(&c->d, c->d.stream, OG_K_rope_append,
 		(struct og_cuda_grid){c->now->nb_rows, units, 1, HEAD_THREADS, 0}, args);
@@ -259,44 +272,75 @@ static int attend(struct cuda *c)
 		&c->d, &a, &c->heads, c->now->rows, c->now->nb_rows, c->now->nb_tiles, serial);
 }
 
-static int attention_block(struct cuda *c, const struct og_cuda_layer *l)
+/* x += a product, with what the model does to it before. */
+static int add_product(struct cuda *c, const struct og_cuda_matrix *w, CUdeviceptr x,
+	CUdeviceptr bias, CUdeviceptr post_norm)
 {
 	uint32_t width = c->model->hp.width;
+	float eps = c->model->hp.norm_eps;
+	void *args[] = {&c->x, &c->delta, &bias, &post_norm, &width, &eps};
+	int ret;
+
+	if (!bias && !post_norm)
+		return multiply(c, w, x, c->x, c->now->nb_rows, width, OG_CUDA_ADD);
+	ret = multiply(c, w, x, c->delta, c->now->nb_rows, width, OG_CUDA_STORE);
+	if (ret < 0)
+		return ret;
+	return og_cuda_launch(&c->d, c->d.stream, OG_K_add_rows,
+		(struct og_cuda_grid){c->now->nb_rows, 1, 1, ROW_THREADS, 0}, args);
+}
+
+static int attention_block(struct cuda *c, const struct og_cuda_layer *l)
+{
 	int ret = norm(c, l->attn_norm, 0, c->now->nb_rows);
 
 	if (ret == 0)
 		ret = multiply(
 			c, &l->qkv, c->h, c->qkv, c->now->nb_rows, l->qkv.n_out, OG_CUDA_STORE);
 	if (ret == 0)
-		ret = rotate_and_append(c, l->qkv_bias);
+		ret = rotate_and_append(c, l);
 	if (ret == 0)
 		ret = attend(c);
 	if (ret == 0)
-		ret = multiply(c, &l->o, c->att, c->x, c->now->nb_rows, width, OG_CUDA_ADD);
+		ret = add_product(c, &l->o, c->att, l->o_bias, l->attn_post_norm);
 	return ret;
 }
 
 static int ff_block(struct cuda *c, const struct og_cuda_layer *l)
 {
-	uint32_t width = c->model->hp.width;
+	enum og_cuda_epilogue gate =
+		c->model->hp.activation == OG_ACT_GELU_TANH ? OG_CUDA_GEGLU : OG_CUDA_SWIGLU;
 	int ret = norm(c, l->ffn_norm, 0, c->now->nb_rows);
 
 	if (ret == 0)
-		ret = multiply(
-			c, &l->gate_up, c->h, c->act, c->now->nb_rows, l->down.kp, OG_CUDA_SWIGLU);
+		ret = multiply(c, &l->gate_up, c->h, c->act, c->now->nb_rows, l->down.kp, gate);
 	if (ret == 0)
-		ret = multiply(c, &l->down, c->act, c->x, c->now->nb_rows, width, OG_CUDA_ADD);
+		ret = add_product(c, &l->down, c->act, 0, l->ffn_post_norm);
 	return ret;
+}
+
+static int cap_logits(struct cuda *c, uint64_t n)
+{
+	float cap = c->model->hp.logit_cap;
+	void *args[] = {&c->logits, &n, &cap};
+
+	if (cap == 0)
+		return 0;
+	return og_cuda_launch(&c->d, c->d.stream, OG_K_cap_values,
+		(struct og_cuda_grid){
+			(uint32_t)((n + ROW_THREADS - 1) / ROW_THREADS), 1, 1, ROW_THREADS, 0},
+		args);
 }
 
 /* c->logits = those of `n` wanted rows. */
 static int compute_logits(struct cuda *c, uint32_t at, uint32_t n)
 {
+	uint32_t vocab = c->model->hp.vocab;
 	int ret = norm(c, c->w.output_norm, c->now->wanted + at * sizeof(uint32_t), n);
 
-	return ret < 0 ? ret
-		       : multiply(c, &c->w.output, c->h, c->logits, n, c->model->hp.vocab,
-				 OG_CUDA_STORE);
+	if (ret == 0)
+		ret = multiply(c, &c->w.output, c->h, c->logits, n, vocab, OG_CUDA_STORE);
+	return ret < 0 ? ret : cap_logits(c, (uint64_t)n * vocab);
 }
 
 /* LOGIT_ROWS at a time. */
@@ -357,6 +401,8 @@ static int launch_step(struct cuda *c, const struct og_batch *batch)
 		ret = embed(c);
 	for (uint32_t i = 0; i < c->model->hp.nb_layers && ret == 0; i++) {
 		c->heads.layer = i;
+		c->heads.window =
+			c->model->hp.windowed[i] ? c->model->hp.window : OG_CUDA_NO_WINDOW;
 		ret = attention_block(c, &c->w.layers[i]);
 		if (ret == 0)
 			ret = ff_block(c, &c->w.layers[i]);
@@ -496,33 +542,20 @@ static const struct og_backend_ops cuda_ops = {
 
 /* ---- Making it. ---- */
 
-/* What of the families this back end has kernels for; NULL, or what it lacks. */
-static const char *find_lack(const struct og_model *m, uint32_t context)
+/* What this back end has no kernels for; NULL: it has all. */
+static const char *find_lack(const struct og_model *m)
 {
 	const struct og_hparams *hp = &m->hp;
-	bool has_window = false, has_o_bias = false;
 
-	for (uint32_t i = 0; i < hp->nb_layers; i++) {
-		has_window |= hp->windowed[i] && (context == 0 || context > hp->window);
-		has_o_bias |= m->layers[i].o_bias != NULL;
-	}
 	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 128 values"
 	       : hp->nb_heads / hp->nb_kv_heads > OG_CUDA_TILE_QUERIES
 		       ? "more than 64 heads to a key-value head"
-	       : hp->qk_norm                               ? "norms of queries and keys"
-	       : hp->post_norms                            ? "norms after a block"
-	       : hp->attn_cap != 0 || hp->logit_cap != 0   ? "soft caps"
-	       : hp->activation != OG_ACT_SILU             ? "another activation than SiLU"
-	       : hp->norm_add != 0 || hp->embed_scale != 1 ? "Gemma's norms and embeddings"
-	       : has_window                                ? "a sliding window"
-	       : has_o_bias                                ? "a bias after attention"
-	       : hp->rope[0].magnitude != 1                ? "rotations with a magnitude"
-							   : NULL;
+		       : NULL;
 }
 
 static int check_model(const struct og_backend_opts *opts, char *err, size_t err_bytes)
 {
-	const char *lack = find_lack(opts->model, opts->context);
+	const char *lack = find_lack(opts->model);
 
 	if (!lack)
 		return 0;
@@ -548,8 +581,9 @@ static void describe_heads(struct cuda *c)
 		.page_values = c->page_bytes / sizeof(uint16_t),
 		.layer_values = 2 * head_values * hp->nb_kv_heads,
 		.head_values = head_values,
+		/* exp2 instead of exp */
+		.cap = (float)(M_LOG2E * hp->attn_cap),
 	};
-	/* exp2 instead of exp */
 	c->q_scale = (float)(M_LOG2E * hp->attn_scale);
 }
 
@@ -565,6 +599,23 @@ static uint64_t carve(struct carver *at, uint64_t bytes)
 	return p;
 }
 
+/* Is there a layer without a window, or with one? */
+static bool has_layer(const struct og_hparams *hp, bool windowed)
+{
+	for (uint32_t i = 0; i < hp->nb_layers; i++)
+		if (hp->windowed[i] == windowed)
+			return true;
+	return false;
+}
+
+static bool has_delta(const struct og_model *m)
+{
+	for (uint32_t i = 0; i < m->hp.nb_layers; i++)
+		if (m->layers[i].o_bias)
+			return true;
+	return m->hp.post_norms;
+}
+
 static size_t carve_scratch(struct cuda *c, CUdeviceptr base)
 {
 	const struct og_hparams *hp = &c->model->hp;
@@ -573,9 +624,15 @@ static size_t carve_scratch(struct cuda *c, CUdeviceptr base)
 	uint64_t kv = (uint64_t)hp->nb_kv_heads * hp->head_dim;
 	struct carver at = {base, 0};
 
-	c->turns = carve(&at, sizeof(double) * half);
-	c->cosine = carve(&at, sizeof(float) * rows * half);
-	c->sine = carve(&at, sizeof(float) * rows * half);
+	for (int r = 0; r < 2; r++) {
+		if (!has_layer(hp, r))
+			continue;
+		c->turns[r] = carve(&at, sizeof(double) * half);
+		c->cosine[r] = carve(&at, sizeof(float) * rows * half);
+		c->sine[r] = carve(&at, sizeof(float) * rows * half);
+	}
+	if (has_delta(c->model))
+		c->delta = carve(&at, sizeof(float) * rows * hp->width);
 	c->x = carve(&at, sizeof(float) * rows * hp->width);
 	c->h = carve(&at, 2 * rows * og_cuda_pad(hp->width, OG_CUDA_K_STEP));
 	c->qkv = carve(&at, sizeof(float) * rows * (q + 2 * kv));
@@ -656,20 +713,23 @@ static int check_room(
 }
 
 /* Rotations of a pair per position, in turns: what double loses is far below what cosf() sees. */
-static int send_turns(struct cuda *c)
+static int send_turns(struct cuda *c, bool windowed)
 {
 	const struct og_model *m = c->model;
-	const struct og_rope *r = &m->hp.rope[0];
+	const struct og_rope *r = &m->hp.rope[windowed];
 	bool is_long = r->has_long && c->context > m->hp.original_context;
 	const float *factors = is_long ? r->long_factors : r->factors;
 	uint32_t half = m->hp.rope_dims / 2;
 	double *turns = c->host_page;
 	int ret;
 
+	if (!c->turns[windowed])
+		return 0;
 	for (uint32_t i = 0; i < half; i++)
 		turns[i] = pow(r->base, -2.0 * i / m->hp.rope_dims) / factors[i] / (2 * M_PI);
 	ret = og_cuda_check_work(&c->d,
-		c->d.cu.cuMemcpyHtoDAsync(c->turns, turns, half * sizeof(double), c->d.stream),
+		c->d.cu.cuMemcpyHtoDAsync(
+			c->turns[windowed], turns, half * sizeof(double), c->d.stream),
 		"cuMemcpyHtoDAsync");
 	return ret < 0 ? ret : og_cuda_wait(&c->d, c->d.stream);
 }
@@ -714,7 +774,9 @@ static int make_buffers(struct cuda *c, char *err, size_t err_bytes)
 	ret = clear(c, c->scratch, scratch_bytes);
 	if (ret == 0)
 		ret = clear(c, c->kv, kv_bytes);
-	return ret == 0 ? send_turns(c) : ret;
+	if (ret == 0)
+		ret = send_turns(c, false);
+	return ret == 0 ? send_turns(c, true) : ret;
 }
 
 static int create(struct cuda *c, const struct og_backend_opts *opts, char *err, size_t err_bytes)

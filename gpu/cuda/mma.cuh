@@ -28,7 +28,18 @@ __device__ __forceinline__ uint32_t slice_begin(uint32_t slice, uint32_t steps)
 	return slice * steps / OG_CUDA_SLICES;
 }
 
-__device__ __forceinline__ float swiglu(float gate, float up)
+/* Has this epilogue pairs of gate and up? */
+__device__ __forceinline__ bool is_gated(int epilogue)
 {
-	return __fmul_rn(__fdividef(gate, 1.0f + __expf(-gate)), up);
+	return epilogue >= OG_CUDA_SWIGLU;
+}
+
+/* gelu(x), by tanh, is x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)). */
+__device__ __forceinline__ float gated(float gate, float up, int epilogue)
+{
+	float x = gate;
+
+	if (epilogue == OG_CUDA_GEGLU)
+		x = 1.5957691216f * gate * __fmaf_rn(0.044715f * gate, gate, 1.0f);
+	return __fmul_rn(__fdividef(gate, 1.0f + __expf(-x)), up);
 }

@@ -1,5 +1,6 @@
 /*
- * engine_run.h: drives an engine over a small random model, for the tests of the engine.
+ * engine_run.h: drives an engine over a small random model, for the tests of the engine: on the CPU, or
+ * with OG_TEST_CUDA in the environment on the CUDA back end.
  */
 #pragma once
 #include "gguf_writer.h"
@@ -38,7 +39,7 @@ static inline struct og_engine *start_model(const struct og_gw_model *m, struct 
 	og_gw_fini(&w);
 	opts.path = path;
 	if (opts.backend == OG_BACKEND_AUTO)
-		opts.backend = OG_BACKEND_CPU;
+		opts.backend = getenv("OG_TEST_CUDA") ? OG_BACKEND_CUDA : OG_BACKEND_CPU;
 	opts.threads = 2;
 	cr_assert_eq(og_engine_create(&e, &opts, err, sizeof(err)), 0, "%s", err);
 	unlink(path);

@@ -553,6 +553,9 @@ bool og_host_run(const struct og_host_launch *l)
 		run_serially(nb_blocks);
 		ASAN_UNPOISON_MEMORY_REGION(og_host_dynamic, DYNAMIC_BYTES);
 	}
+	for (uint32_t i = 0; i < blocks_made && has_failed; i++)
+		for (uint32_t k = 0; k < OG_HOST_THREADS_MAX && blocks[i].threads; k++)
+			og_fiber_abandon(&blocks[i].threads[k].fiber);
 	launch = NULL;
 	return !has_failed;
 }

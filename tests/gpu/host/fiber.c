@@ -8,7 +8,7 @@
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-enum { STACK_BYTES = 256 * 1024 };
+enum { STACK_BYTES = 256 * 1024, ENTRY_BYTES = 4096 };
 #else
 enum { STACK_BYTES = 64 * 1024 };
 #endif
@@ -53,14 +53,22 @@ void og_fiber_init(struct og_fiber *f, void (*enter)(void))
 		memset(f->stack, CANARY, CANARY_BYTES);
 	}
 #if defined(__SANITIZE_ADDRESS__)
-	/* Who left it last did so from the middle of its functions. */
-	__asan_unpoison_memory_region(f->stack, f->stack_bytes);
+	/* Who ended on it did so from within its first functions. */
+	__asan_unpoison_memory_region(f->stack + f->stack_bytes - ENTRY_BYTES, ENTRY_BYTES);
 #endif
 	top = (void **)(void *)(f->stack + f->stack_bytes) - 8;
 	memset(top - 6, 0, 14 * sizeof(*top));
 	*top = (void *)(uintptr_t)enter; /* the address that `ret` takes */
 	f->sp = top - 6;
 	f->fake_stack = NULL;
+}
+
+void og_fiber_abandon(struct og_fiber *f)
+{
+#if defined(__SANITIZE_ADDRESS__)
+	if (f->stack)
+		__asan_unpoison_memory_region(f->stack, f->stack_bytes);
+#endif
 }
 
 void og_fiber_switch(struct og_fiber *from, struct og_fiber *to, int ends)

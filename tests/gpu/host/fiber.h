@@ -16,6 +16,8 @@ struct og_fiber {
 
 /* A fiber that will run `enter`, which must not return. Its stack is kept if it has one. */
 void og_fiber_init(struct og_fiber *f, void (*enter)(void));
+/* It will not come to its end. */
+void og_fiber_abandon(struct og_fiber *f);
 /* From the fiber that runs, `from`, to `to`. `ends`: `from` does not come back. */
 void og_fiber_switch(struct og_fiber *from, struct og_fiber *to, int ends);
 /* First of all in a new fiber, which came from `from`. */
