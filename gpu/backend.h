@@ -11,7 +11,7 @@
  *
  * Steps are computed in the order of their submits and may overlap with the caller's work: what a row
  * draws can be the token of a row of the next step before anybody has seen it. In the same order they
- * are collected. Pages and tables that a step uses stay as they are until then.
+ * are collected. Until then nobody else gets the pages that a step writes.
  *
  * Units:   pages are indices below nb_pages; their bytes are og_kv_page_bytes().
  * Threads: one engine thread per back end.

@@ -19,6 +19,7 @@ enum {
 };
 
 static_assert((int)OG_CUDA_BLOCK_TOKENS == OG_KV_PAGE_TOKENS, "a block of attention is a page");
+static_assert(OG_CUDA_NO_TOKEN == OG_TOKEN_NONE, "results are passed on");
 
 /* What a step hands to the device, in pinned memory, and the same in device memory. */
 struct inputs {
