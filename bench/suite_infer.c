@@ -130,8 +130,8 @@ static uint64_t step_bytes(const struct og_model *m)
 
 static int step(struct infer *f, uint32_t nb_rows)
 {
-	struct og_batch batch = {f->rows, nb_rows, f->tables, f->table_pages, f->logits};
-	int ret = f->backend->ops->forward(f->backend, &batch);
+	struct og_batch batch = {f->rows, nb_rows, f->tables, f->table_pages, f->logits, NULL};
+	int ret = og_backend_forward(f->backend, &batch);
 
 	f->checksum += f->logits[0];
 	return ret;
@@ -153,7 +153,7 @@ static double prefill(struct infer *f)
 
 		for (uint32_t i = 0; i < n; i++)
 			f->rows[i] = (struct og_row){
-				token(f, at + i), at + i, 0, at + i + 1 == f->prefill};
+				token(f, at + i), at + i, 0, at + i + 1 == f->prefill, NULL};
 		ret = step(f, n);
 		if (ret < 0)
 			return ret;
@@ -170,7 +170,7 @@ static double decode(struct infer *f)
 		int ret;
 
 		for (uint32_t i = 0; i < f->batch; i++)
-			f->rows[i] = (struct og_row){token(f, at + i), at, i, true};
+			f->rows[i] = (struct og_row){token(f, at + i), at, i, true, NULL};
 		ret = step(f, f->batch);
 		if (ret < 0)
 			return ret;

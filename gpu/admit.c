@@ -55,23 +55,43 @@ void og_sequence_move(struct og_engine *e, struct og_sequence *s, enum og_sequen
 		TAILQ_INSERT_HEAD(&lists[to], s, link);
 }
 
+/* A page that a step in flight may still write rests until that is over. */
+static void put_page(struct og_engine *e, uint32_t page)
+{
+	uint32_t last = (e->oldest_flight + e->nb_flights - 1) % OG_STEPS_MAX;
+
+	if (e->nb_flights == 0 || e->kv.pages[page].serial != 0) { /* nobody writes a shared page */
+		og_kv_pool_put(&e->kv, page);
+		return;
+	}
+	e->resting[(e->resting_at + e->nb_resting++) % e->kv.nb_pages] = page;
+	e->flights[last].nb_resting++;
+}
+
 /* Last pages first, so that among the idle the beginning of a prompt outlives its end. */
 void og_sequence_drop_pages(struct og_engine *e, struct og_sequence *s)
 {
 	while (s->nb_pages > 0)
-		og_kv_pool_put(&e->kv, og_sequence_pages(e, s)[--s->nb_pages]);
+		put_page(e, og_sequence_pages(e, s)[--s->nb_pages]);
 	while (s->nb_swapped > 0)
 		og_kv_swap_put(&e->swap, s->swapped[--s->nb_swapped]);
 	s->nb_shared = 0;
 	s->parent = 0;
 }
 
-/* Leave the step in progress and the pool. Where the host has no room it is computed anew later. */
-static void park(struct og_engine *e, struct og_sequence *s)
+/*
+ * Leave the step that is being put together and the pool. Where the host has no room it is computed
+ * anew later. Returns false while steps are in flight: what they draw would be lost.
+ */
+static bool park(struct og_engine *e, struct og_sequence *s)
 {
 	bool saved = s->nb_pages <= e->swap.nb_free;
 	uint32_t n = s->nb_pages;
 
+	if (e->nb_flights > 0) {
+		e->must_land = true;
+		return false;
+	}
 	s->nb_rows = 0;
 	for (uint32_t i = 0; saved && i < n; i++) {
 		s->swapped[s->nb_swapped] = og_kv_swap_take(&e->swap);
@@ -89,6 +109,7 @@ static void park(struct og_engine *e, struct og_sequence *s)
 	s->parent = 0;
 	og_sequence_move(e, s, OG_SEQUENCE_PARKED);
 	og_count(&e->stats.parked_total);
+	return true;
 }
 
 /* Who gives way: one that is not read from, else the youngest behind `s` (NULL: nobody else). */
@@ -113,8 +134,8 @@ static bool make_room(struct og_engine *e, const struct og_sequence *s, uint32_t
 {
 	struct og_sequence *v;
 
-	while (og_kv_pool_available(&e->kv) < nb_pages && (v = find_victim(e, s)))
-		park(e, v);
+	while (og_kv_pool_available(&e->kv) < nb_pages && (v = find_victim(e, s)) && park(e, v))
+		;
 	return og_kv_pool_available(&e->kv) >= nb_pages;
 }
 
@@ -168,7 +189,7 @@ void og_sequence_find_prefix(struct og_engine *e, struct og_sequence *s)
 
 void og_sequence_share_prefix(struct og_engine *e, struct og_sequence *s)
 {
-	uint32_t filled = OG_MIN(s->nb_cached, s->nb_prompt) / OG_KV_PAGE_TOKENS;
+	uint32_t filled = OG_MIN(s->nb_cached - s->nb_flying, s->nb_prompt) / OG_KV_PAGE_TOKENS;
 	uint32_t *pages = og_sequence_pages(e, s);
 
 	while (!e->no_prefix_reuse && s->nb_shared < filled) {
@@ -209,7 +230,7 @@ static uint32_t promised_pages(const struct og_engine *e)
 
 	TAILQ_FOREACH(s, &e->lists[OG_SEQUENCE_RUNNING], link)
 	{
-		uint32_t wanted = pages_for(s->nb_tokens + 1);
+		uint32_t wanted = pages_for(s->nb_tokens + s->nb_drawn + 1);
 
 		if (!is_paused(s) && wanted > s->nb_pages)
 			sum += wanted - s->nb_pages;
@@ -236,10 +257,8 @@ static bool free_slot(struct og_engine *e, bool busy)
 	if (e->nb_free_slots > 0)
 		return true;
 	TAILQ_FOREACH_REVERSE(s, &e->lists[OG_SEQUENCE_RUNNING], og_sequence_list, link)
-	if (is_paused(s) && (!busy || s->idle_passes >= IDLE_PASSES_MAX)) {
-		park(e, s);
-		return true;
-	}
+	if (is_paused(s) && (!busy || s->idle_passes >= IDLE_PASSES_MAX))
+		return park(e, s);
 	return false;
 }
 

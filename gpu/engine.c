@@ -26,7 +26,7 @@ OG_PRINTF(3, 4) static int refuse(struct og_engine *e, int ret, const char *fmt,
 
 bool og_sequence_is_ready(const struct og_sequence *s)
 {
-	return !s->is_finished && s->text.ready_bytes == 0 && s->nb_logprobs == 0;
+	return !s->is_finished && !s->has_held && og_sequence_is_silent(s);
 }
 
 void og_sequence_finish(struct og_sequence *s, enum og_infer_finish finish)
@@ -103,13 +103,11 @@ static bool deliver_logprobs(struct og_engine *e, struct og_sequence *s)
 	return true;
 }
 
-/* Send what text there is credit and room for; then, if that was all, end. */
-static bool deliver(struct og_engine *e, struct og_sequence *s)
+/* What text there is credit and room for. */
+static bool deliver_text(struct og_engine *e, struct og_sequence *s)
 {
-	bool worked = s->nb_logprobs > 0;
+	bool worked = false;
 
-	if (!deliver_logprobs(e, s))
-		return false;
 	while (s->text.ready_bytes > 0 && s->credits > 0) {
 		struct og_infer_event *event = og_event_queue_push(&e->events);
 
@@ -123,6 +121,22 @@ static bool deliver(struct og_engine *e, struct og_sequence *s)
 		if (s->credits != UINT32_MAX) /* that many means no limit */
 			s->credits--;
 		worked = true;
+	}
+	return worked;
+}
+
+/* Send what can be sent; then, if that was all, end. */
+static bool deliver(struct og_engine *e, struct og_sequence *s)
+{
+	bool worked = s->nb_logprobs > 0;
+
+	if (!deliver_logprobs(e, s))
+		return false;
+	worked |= deliver_text(e, s);
+	if (og_sequence_take_held(e, s)) {
+		worked = true;
+		if (s->req) /* it may have failed */
+			deliver_text(e, s);
 	}
 	if (s->is_finished && s->text.ready_bytes == 0) {
 		close_done(e, s, s->finish);
@@ -255,7 +269,8 @@ static void start_sequence(struct og_engine *e, struct og_sequence *s)
 	s->sampled_max = params->max_tokens > 0 ? OG_MIN(params->max_tokens, room) : room;
 	s->order = e->nb_submitted++;
 	s->nb_cached = s->nb_sampled = s->echo_at = s->nb_rows = s->idle_passes = 0;
-	s->nb_logprobs = s->nb_logprobs_sent = 0;
+	s->nb_logprobs = s->nb_logprobs_sent = s->nb_flying = s->nb_drawn = 0;
+	s->has_held = false;
 	s->credits = s->req->credits;
 	s->is_finished = false;
 	og_text_out_init(&s->text, params);
@@ -437,10 +452,11 @@ static int make_sequences(struct og_engine *e, uint32_t queue)
 static int check_opts(const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
 	if (opts->max_batch <= OG_ENGINE_BATCH_MAX && opts->queue <= OG_ENGINE_QUEUE_MAX &&
-		opts->threads <= OG_ENGINE_THREADS_MAX)
+		opts->threads <= OG_ENGINE_THREADS_MAX && opts->steps_max <= OG_STEPS_MAX)
 		return 0;
-	snprintf(err, err_bytes, "max_batch, queue and threads are at most %d, %d and %d",
-		OG_ENGINE_BATCH_MAX, OG_ENGINE_QUEUE_MAX, OG_ENGINE_THREADS_MAX);
+	snprintf(err, err_bytes,
+		"max_batch, queue, threads and steps_max are at most %d, %d, %d and %d",
+		OG_ENGINE_BATCH_MAX, OG_ENGINE_QUEUE_MAX, OG_ENGINE_THREADS_MAX, OG_STEPS_MAX);
 	return -EINVAL;
 }
 
@@ -456,6 +472,7 @@ static int start(
 	choose_name(e, opts);
 	e->context = opts->context ? opts->context : OG_ENGINE_CONTEXT_DEFAULT;
 	e->nb_slots = opts->max_batch ? opts->max_batch : OG_ENGINE_BATCH_DEFAULT;
+	e->steps_max = opts->steps_max;
 	if (computes(e))
 		ret = og_engine_open_model(e, opts, err, err_bytes);
 	if (ret == 0 && e->model)
@@ -506,7 +523,13 @@ void og_engine_destroy(struct og_engine *e)
 	free(e->swap_store);
 	og_kv_pool_fini(&e->kv);
 	og_kv_swap_fini(&e->swap);
+	for (size_t i = 0; i < OG_ARRAY_LEN(e->flights); i++) {
+		free(e->flights[i].parts);
+		free(e->flights[i].tokens);
+	}
+	free(e->resting);
 	free(e->rows);
+	free(e->draws);
 	free(e->logits);
 	free(e->adjusted);
 	free(e->sampler_scratch);

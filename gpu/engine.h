@@ -4,8 +4,10 @@
  * Requests are batched continuously: each step computes one token for every running request, and
  * part of the prompt of those that have just begun. A request's tokens are the same alone and in
  * company, after a prefix that was computed for another, and after giving way to others: where the
- * KV cache runs short the youngest waits, its part of the cache in host memory. Whoever drives the engine submits requests and polls events; each request that was
- * accepted ends in exactly one DONE or ERROR event.
+ * KV cache runs short the youngest waits, its part of the cache in host memory. On a device tokens are
+ * sampled where they are computed, and a step begins before those of the one before are known.
+ * Whoever drives the engine submits requests and polls events; each request that was accepted ends in
+ * exactly one DONE or ERROR event.
  *
  * Units:   tokens, bytes.
  * Threads: all calls from one engine thread; the statistics may be read from any.
@@ -45,6 +47,11 @@ struct og_engine_opts {
 	bool no_prefix_reuse;       /* compute each prompt anew */
 	uint32_t threads;           /* 0: as many as this process may run on */
 	/*
+	 * Begun before the results of the one before are known: 1 or 2; 0: 2 where they overlap, on a
+	 * device. The answers are the same.
+	 */
+	uint32_t steps_max;
+	/*
 	 * The weights follow after create has checked everything else, and the first step starts the
 	 * back end. Requests are taken meanwhile and computed as far as the weights are here.
 	 */
@@ -73,7 +80,10 @@ struct og_engine_stats {
 	uint64_t parked_total;
 	uint64_t recomputed_total; /* parked without room to keep what they had */
 	uint64_t steps_total;
-	uint64_t busy_ns_total; /* in the forward pass: tokens over this are tokens/s */
+	uint64_t steps_ahead_total; /* of them, begun before the one before was over */
+	uint64_t drawn_total; /* tokens that the back end sampled, of completion_tokens_total */
+	uint64_t host_bytes_total; /* results copied from a device */
+	uint64_t busy_ns_total;    /* while a step is computed: tokens over this are tokens/s */
 	uint64_t weight_bytes;
 	uint64_t lost; /* 1: the device failed; what comes is refused */
 };

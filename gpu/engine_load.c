@@ -59,6 +59,30 @@ static void say_why(struct og_engine *e, int ret)
 		e->start.path, og_engine_backend_name(e), why);
 }
 
+static int make_step_buffers(struct og_engine *e, uint32_t rows_max)
+{
+	size_t vocab = e->model->hp.vocab;
+	bool ok = true;
+
+	if (e->steps_max == 0)
+		e->steps_max = e->backend->overlaps ? OG_STEPS_MAX : 1;
+	for (size_t i = 0; i < OG_ARRAY_LEN(e->flights); i++) {
+		struct og_flight *f = &e->flights[i];
+
+		f->parts = calloc(e->nb_slots, sizeof(*f->parts));
+		f->tokens = calloc(e->nb_slots, sizeof(*f->tokens));
+		ok &= f->parts && f->tokens;
+	}
+	e->resting = calloc(e->kv.nb_pages, sizeof(*e->resting));
+	e->rows = calloc(rows_max, sizeof(*e->rows));
+	e->draws = calloc(e->nb_slots, sizeof(*e->draws));
+	e->logits = malloc(e->nb_slots * vocab * sizeof(*e->logits));
+	e->adjusted = malloc(vocab * sizeof(*e->adjusted));
+	e->sampler_scratch = malloc(vocab * sizeof(*e->sampler_scratch));
+	ok &= e->resting && e->rows && e->draws && e->logits && e->adjusted && e->sampler_scratch;
+	return ok ? 0 : -ENOMEM;
+}
+
 int og_engine_start_backend(struct og_engine *e)
 {
 	struct og_backend_opts b = {
@@ -68,17 +92,10 @@ int og_engine_start_backend(struct og_engine *e)
 		.nb_threads = count_threads(e->start.threads),
 		.context = e->context,
 	};
-	size_t vocab = e->model->hp.vocab;
 	int ret = create_or_fall_back(e, &b);
 
-	if (ret == 0) {
-		e->rows = calloc(b.rows_max, sizeof(*e->rows));
-		e->logits = malloc(e->nb_slots * vocab * sizeof(*e->logits));
-		e->adjusted = malloc(vocab * sizeof(*e->adjusted));
-		e->sampler_scratch = malloc(vocab * sizeof(*e->sampler_scratch));
-		if (!e->rows || !e->logits || !e->adjusted || !e->sampler_scratch)
-			ret = -ENOMEM;
-	}
+	if (ret == 0)
+		ret = make_step_buffers(e, b.rows_max);
 	if (ret < 0)
 		say_why(e, ret);
 	/* pairs with the acquire in og_engine_load_state() */
@@ -190,6 +207,7 @@ void og_engine_fail_all(struct og_engine *e)
 	const char *why = has_failed ? "the model could not be loaded"
 				     : "the device that computes the model failed";
 
+	og_engine_abandon_flights(e);
 	fail_list(e, OG_SEQUENCE_RUNNING, why);
 	if (!is_lost && !has_failed)
 		return;

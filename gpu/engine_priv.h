@@ -1,6 +1,6 @@
 /*
  * engine_priv.h: the engine's state, shared by engine.c (requests in and out), admit.c (who runs),
- * schedule.c (a step of the model) and echo.c (a step without one).
+ * schedule.c (steps of the model) and echo.c (a step without one).
  */
 #pragma once
 #include "gpu/backend.h"
@@ -36,7 +36,11 @@ struct og_sequence {
 	uint32_t *tokens; /* (context): the prompt, then what was sampled */
 	uint32_t nb_tokens;
 	uint32_t nb_prompt;
-	uint32_t nb_cached; /* tokens whose keys and values are in the cache, or swapped out */
+	/* Tokens whose keys and values are in the cache, or swapped out; of them, from steps in flight. */
+	uint32_t nb_cached, nb_flying;
+	uint32_t nb_drawn; /* tokens behind these that steps in flight draw */
+	uint32_t held;     /* one that came while text waits to be read */
+	bool has_held;
 	uint32_t nb_sampled;
 	uint32_t sampled_max;
 	uint32_t slot;      /* which block table, while running */
@@ -55,12 +59,27 @@ struct og_sequence {
 	struct og_sampler_item logprobs[1 + OG_INFER_TOP_LOGPROBS_MAX];
 	uint32_t nb_logprobs;
 	uint32_t nb_logprobs_sent;
-	/* Of the step in progress. */
-	uint32_t nb_rows;
-	bool samples;
+	uint32_t nb_rows; /* in the step that is being put together */
 };
 
 TAILQ_HEAD(og_sequence_list, og_sequence);
+
+/* What a step computes for a sequence. */
+struct og_flight_part {
+	struct og_sequence *s;
+	uint64_t order; /* of s when it began: s may have ended, and be another by now */
+	uint32_t nb_rows;
+	bool samples, draws;
+};
+
+/* A step from its submit to its results. */
+struct og_flight {
+	struct og_flight_part *parts; /* (slots) in the order of the rows */
+	uint32_t nb_parts;
+	uint32_t nb_resting; /* pages left while it was the last that had begun */
+	uint32_t *tokens;    /* (slots) of the parts that sample */
+	uint64_t begun_ns;
+};
 
 struct og_engine {
 	enum og_engine_backend backend_kind; /* never AUTO */
@@ -88,8 +107,16 @@ struct og_engine {
 	struct og_sequence_list lists[OG_SEQUENCE_STATES];
 	struct og_event_queue events;
 
-	struct og_row *rows; /* of the batch */
-	float *logits;
+	struct og_flight flights[OG_STEPS_MAX];
+	uint32_t oldest_flight, nb_flights;
+	uint32_t steps_max; /* in flight */
+	bool must_land;     /* before anything can go on: all flights */
+	uint64_t landed_ns;
+	uint32_t *resting; /* (pages): a queue of those that a step in flight may still write */
+	uint32_t resting_at, nb_resting;
+	struct og_row *rows;   /* of the batch */
+	struct og_draw *draws; /* (slots) */
+	float *logits;         /* (slots, vocab) */
 	/* How the back end is started, by create or by the first step. */
 	struct {
 		char *path;
@@ -131,11 +158,24 @@ int og_engine_start_backend(struct og_engine *e) OG_MUST_CHECK;
 /* Ends all requests with why: that of a load that failed, or of the device. */
 void og_engine_fail_all(struct og_engine *e);
 
-/* One step of the running sequences, none of which is finished with text to send. */
+/*
+ * Begin a step of the running sequences, and take the results of the oldest one in flight where no
+ * more may be. A sequence that turns out to have ended has one row too many then, whose result is
+ * thrown away.
+ */
 bool og_engine_step_model(struct og_engine *e);
+/* Forget the steps in flight; their sequences fail. */
+void og_engine_abandon_flights(struct og_engine *e);
+/* The token that came while text waited. Returns false where there is none or text still waits. */
+bool og_sequence_take_held(struct og_engine *e, struct og_sequence *s);
 bool og_engine_step_echo(struct og_engine *e);
 
-/* May this sequence be worked on: what it has to say has left and it is not over. */
+/* What it has to say has left. */
+static inline bool og_sequence_is_silent(const struct og_sequence *s)
+{
+	return s->text.ready_bytes == 0 && s->nb_logprobs == 0;
+}
+/* May this sequence be worked on: it is silent and not over. */
 bool og_sequence_is_ready(const struct og_sequence *s);
 void og_sequence_finish(struct og_sequence *s, enum og_infer_finish finish);
 /* Ends it with an ERROR event. */

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -24,15 +25,31 @@ void og_philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2]
 		out[i] = c[i];
 }
 
-/* In (0, 1). */
-static double uniform(uint64_t seed, uint64_t position)
+static uint64_t random_word(uint64_t seed, uint64_t position)
 {
 	const uint32_t counter[4] = {(uint32_t)position, (uint32_t)(position >> 32), 0, 0};
 	const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
 	uint32_t words[4];
 
 	og_philox(words, counter, key);
-	return (words[0] + 0.5) * 0x1p-32;
+	return (uint64_t)words[0] << 32 | words[1];
+}
+
+void og_draw_init(struct og_draw *d, const struct og_infer_params *params, uint64_t position)
+{
+	float temperature = params->temperature, min_p = params->min_p;
+
+	*d = (struct og_draw){
+		.random = random_word(params->seed, position),
+		.top_k = params->top_k > 0 ? params->top_k : OG_DRAW_ALL,
+		.top_p = !(params->top_p < 1)   ? OG_DRAW_ALL
+			 : !(params->top_p > 0) ? 0
+						: (uint32_t)((double)params->top_p * 0x1p32),
+	};
+	if (temperature > 0)
+		d->scale = (float)OG_MAX(OG_MIN(M_LOG2E / temperature, FLT_MAX), FLT_MIN);
+	if (min_p > 0)
+		d->weight_min = (uint64_t)(OG_MIN((double)min_p, 1) * 0x1p40);
 }
 
 static int pick_greedy(uint32_t *out, const float *logits, uint32_t n)
@@ -74,7 +91,6 @@ struct ranking {
 	uint32_t count;
 	uint32_t left;
 	float max;
-	float temperature;
 };
 
 static void rank(struct ranking *r, const float *logits, uint32_t n)
@@ -100,83 +116,80 @@ static const struct og_sampler_item *nth_best(struct ranking *r, uint32_t i)
 	return &r->items[r->count - 1 - i];
 }
 
-/* Probability, but for the common factor. */
-static double weight(const struct ranking *r, const struct og_sampler_item *item)
+static uint64_t draw_weight(
+	const struct ranking *r, const struct og_sampler_item *item, float scale)
 {
-	return exp(((double)item->logit - r->max) / r->temperature);
+	return og_draw_weight(item->logit, r->max, scale);
 }
 
-static double total_weight(struct ranking *r, uint32_t kept)
+static uint64_t total_weight(struct ranking *r, uint32_t kept, float scale)
 {
-	double sum = 0;
+	uint64_t sum = 0;
 
 	for (uint32_t i = 0; i < kept; i++)
-		sum += weight(r, kept < r->count ? nth_best(r, i) : &r->items[i]);
+		sum += draw_weight(r, kept < r->count ? nth_best(r, i) : &r->items[i], scale);
 	return sum;
 }
 
-/* The best candidates that together have the share top_p. Lowers *total to theirs. */
-static uint32_t cut_share(struct ranking *r, uint32_t kept, float top_p, double *total)
+/* The last of those that top-k and top-p keep. */
+static struct og_sampler_item find_last(
+	const struct og_draw *d, const float *logits, uint32_t n, struct og_sampler_item *scratch)
 {
-	double sum = 0;
+	struct ranking r = {.items = scratch};
+	uint64_t share, sum = 0;
+	uint32_t kept, i;
 
-	for (uint32_t i = 0; i < kept; i++) {
-		sum += weight(r, nth_best(r, i));
-		if (sum >= (double)top_p * *total) {
-			*total = sum;
-			return i + 1;
-		}
+	rank(&r, logits, n);
+	kept = OG_MIN(d->top_k, r.count);
+	if (d->top_p == OG_DRAW_ALL)
+		return *nth_best(&r, kept - 1);
+	share = og_draw_share(total_weight(&r, kept, d->scale), d->top_p);
+	for (i = 0; i < kept - 1; i++) {
+		sum += draw_weight(&r, nth_best(&r, i), d->scale);
+		if (sum >= share)
+			break;
 	}
-	return kept;
+	return *nth_best(&r, i);
 }
 
-/* Those at least min_p times as likely as the best. Lowers *total to theirs. */
-static uint32_t cut_unlikely(struct ranking *r, uint32_t kept, float min_p, double *total)
+/* The weight of a token that may be drawn, or 0. */
+static uint64_t weight_of(const struct og_draw *d, const float *logits, uint32_t i, float max,
+	const struct og_sampler_item *last)
 {
-	double sum = 0;
+	struct og_sampler_item item = {logits[i], i};
+	uint64_t weight;
 
-	for (uint32_t i = 0; i < kept; i++) {
-		double w = weight(r, nth_best(r, i));
-
-		if (w < (double)min_p && i > 0) {
-			*total = sum;
-			return i;
-		}
-		sum += w;
-	}
-	return kept;
+	if (!(item.logit >= last->logit) || comes_first(last, &item))
+		return 0;
+	weight = og_draw_weight(item.logit, max, d->scale);
+	return weight >= d->weight_min ? weight : 0;
 }
 
-static uint32_t draw(struct ranking *r, uint32_t kept, double target)
+int og_sampler_draw(uint32_t *out, const struct og_draw *d, const float *logits, uint32_t n,
+	struct og_sampler_item *scratch)
 {
-	double sum = 0;
-
-	for (uint32_t i = 0; i < kept; i++) {
-		sum += weight(r, nth_best(r, i));
-		if (sum > target)
-			return nth_best(r, i)->id;
-	}
-	return nth_best(r, kept - 1)->id; /* the sum rounded below the total */
-}
-
-int og_sampler_pick(uint32_t *out, const struct og_infer_params *params, const float *logits,
-	uint32_t n, uint64_t position, struct og_sampler_item *scratch)
-{
-	struct ranking r = {.items = scratch, .temperature = params->temperature};
-	uint32_t kept;
-	double total;
+	struct og_sampler_item last = {-FLT_MAX, n};
+	uint64_t total = 0, target;
+	uint32_t i = 0;
+	float max;
 	int ret = pick_greedy(out, logits, n);
 
-	if (ret < 0 || !(params->temperature > 0) || logits[*out] == INFINITY)
+	if (ret < 0 || d->scale == 0 || logits[*out] == INFINITY)
 		return ret;
-	rank(&r, logits, n);
-	kept = params->top_k > 0 ? OG_MIN(params->top_k, r.count) : r.count;
-	total = total_weight(&r, kept);
-	if (params->top_p < 1)
-		kept = cut_share(&r, kept, params->top_p, &total);
-	if (params->min_p > 0)
-		kept = cut_unlikely(&r, kept, params->min_p, &total);
-	*out = draw(&r, kept, uniform(params->seed, position) * total);
+	max = logits[*out];
+	if (d->top_k != OG_DRAW_ALL || d->top_p != OG_DRAW_ALL)
+		last = find_last(d, logits, n, scratch);
+	for (i = 0; i < n; i++)
+		total += weight_of(d, logits, i, max, &last);
+	target = og_draw_part(d->random, total);
+	for (i = 0;; i++) {
+		uint64_t weight = weight_of(d, logits, i, max, &last);
+
+		if (target < weight)
+			break;
+		target -= weight;
+	}
+	*out = i;
 	return 0;
 }
 
@@ -208,14 +221,23 @@ static float penalize(float logit, const struct use *u, const struct og_infer_pa
 	return logit;
 }
 
+static bool has_penalties(const struct og_infer_params *params)
+{
+	return params->repetition_penalty != 1 || params->frequency_penalty != 0 ||
+	       params->presence_penalty != 0;
+}
+
+bool og_sampler_adjusts(const struct og_infer_params *params)
+{
+	return params->nb_biases > 0 || has_penalties(params);
+}
+
 bool og_sampler_adjust(float *out, const struct og_infer_params *params, const float *logits,
 	uint32_t n, const struct og_sampler_history *history, struct og_sampler_item *scratch)
 {
-	bool penalties = params->repetition_penalty != 1 || params->frequency_penalty != 0 ||
-			 params->presence_penalty != 0;
 	struct use *uses = (struct use *)(void *)scratch;
 
-	if (!penalties && params->nb_biases == 0)
+	if (!og_sampler_adjusts(params))
 		return false;
 	memcpy(out, logits, n * sizeof(*out));
 	for (uint8_t i = 0; i < params->nb_biases; i++) {
@@ -224,7 +246,7 @@ bool og_sampler_adjust(float *out, const struct og_infer_params *params, const f
 		if (b->token < n)
 			out[b->token] = b->bias <= -100 ? -INFINITY : out[b->token] + b->bias;
 	}
-	if (!penalties)
+	if (!has_penalties(params))
 		return true;
 	count_uses(uses, n, history);
 	for (uint32_t i = 0; i < n; i++)
@@ -235,11 +257,13 @@ bool og_sampler_adjust(float *out, const struct og_infer_params *params, const f
 uint32_t og_sampler_logprobs(struct og_sampler_item *out, uint32_t chosen, uint32_t top,
 	const float *logits, uint32_t n, struct og_sampler_item *scratch)
 {
-	struct ranking r = {.items = scratch, .temperature = 1};
-	double norm;
+	struct ranking r = {.items = scratch};
+	double sum = 0, norm;
 
 	rank(&r, logits, n);
-	norm = r.max + log(total_weight(&r, r.count));
+	for (uint32_t i = 0; i < r.count; i++)
+		sum += exp((double)r.items[i].logit - r.max);
+	norm = r.max + log(sum);
 	top = OG_MIN(top, r.count);
 	out[0] = (struct og_sampler_item){(float)(logits[chosen] - norm), chosen};
 	for (uint32_t i = 0; i < top; i++) {

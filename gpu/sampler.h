@@ -9,6 +9,7 @@
  */
 #pragma once
 #include "base/infer.h"
+#include "gpu/draw.h"
 
 struct og_sampler_item {
 	float logit;
@@ -22,6 +23,8 @@ struct og_sampler_history {
 	uint32_t nb_prompt; /* of them */
 };
 
+/* Whether og_sampler_adjust() has anything to do. */
+bool og_sampler_adjusts(const struct og_infer_params *params);
 /*
  * The logits under the request's penalties and biases: of n logits into `out`. Returns false, and
  * leaves `out` alone, where the request has none. `scratch` holds n items.
@@ -29,13 +32,15 @@ struct og_sampler_history {
 bool og_sampler_adjust(float *out, const struct og_infer_params *params, const float *logits,
 	uint32_t n, const struct og_sampler_history *history, struct og_sampler_item *scratch);
 
+/* What a request asks of the token at `position`. */
+void og_draw_init(struct og_draw *d, const struct og_infer_params *params, uint64_t position);
+
 /*
- * Picks by temperature, then top-k, top-p and min-p. `scratch` holds n items; logits are left as they
- * are. Equal logits are taken in the order of their ids. Returns 0, or -EDOM when no logit is a
- * number.
+ * Picks by temperature, then top-k, top-p and min-p, as draw.h says. `scratch` holds n items; logits
+ * are left as they are. Returns 0, or -EDOM when no logit is a number.
  */
-int og_sampler_pick(uint32_t *out, const struct og_infer_params *params, const float *logits,
-	uint32_t n, uint64_t position, struct og_sampler_item *scratch) OG_MUST_CHECK;
+int og_sampler_draw(uint32_t *out, const struct og_draw *d, const float *logits, uint32_t n,
+	struct og_sampler_item *scratch) OG_MUST_CHECK;
 
 /*
  * Log probabilities (natural, at temperature 1): of `chosen` to out[0], of the `top` likeliest to the

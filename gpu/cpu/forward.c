@@ -8,6 +8,7 @@
 #include "gpu/cpu/pool.h"
 #include "gpu/kv_cache.h"
 #include "gpu/panels.h"
+#include "gpu/sampler.h"
 
 #include <errno.h>
 #include <math.h>
@@ -50,6 +51,9 @@ struct cpu {
 	float *act_x, *act_scale;
 	int16_t *act_q;
 	int32_t *act_total;
+	uint32_t rows_max;
+	uint32_t *drawn; /* (rows_max): the last token of each slot */
+	struct og_sampler_item *sampler_scratch;
 
 	/* The loop in progress. */
 	const struct og_row *rows;
@@ -186,9 +190,11 @@ static void embed_row(void *arg, uint32_t i)
 	struct cpu *c = arg;
 	const struct og_hparams *hp = &c->model->hp;
 	uint32_t half = hp->rope_dims / 2;
+	uint32_t token = c->rows[i].token;
 	float pos = (float)c->rows[i].pos, *x = c->x + (size_t)i * hp->width;
 
-	og_weight_row(&c->model->embedding, c->rows[i].token, x);
+	og_weight_row(&c->model->embedding,
+		token == OG_TOKEN_DRAWN ? c->drawn[c->rows[i].slot] : token, x);
 	for (uint32_t j = 0; hp->embed_scale != 1 && j < hp->width; j++)
 		x[j] *= hp->embed_scale;
 	for (int r = 0; r < 2; r++)
@@ -384,14 +390,19 @@ static void ff_block(struct cpu *c, const struct og_layer *l)
 	multiply_parts(c);
 }
 
-/* Move the rows that want logits to the front. Returns how many they are. */
+static bool is_wanted(const struct og_row *row)
+{
+	return row->wants_logits || row->draw;
+}
+
+/* Move the rows that want logits or a token to the front. Returns how many they are. */
 static uint32_t gather_wanted(struct cpu *c)
 {
 	size_t row_bytes = c->model->hp.width * sizeof(float);
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < c->nb_rows; i++) {
-		if (!c->rows[i].wants_logits)
+		if (!is_wanted(&c->rows[i]))
 			continue;
 		if (n != i) {
 			memcpy(c->x + n * c->model->hp.width, c->x + i * c->model->hp.width,
@@ -430,10 +441,45 @@ static int output_block(struct cpu *c, float *logits)
 	return 0;
 }
 
-static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
+static void draw_tokens(struct cpu *c, const struct og_batch *batch)
+{
+	uint32_t vocab = c->model->hp.vocab, at = 0;
+
+	for (uint32_t i = 0; i < batch->nb_rows; i++) {
+		const struct og_row *row = &batch->rows[i];
+		uint32_t id;
+
+		if (!is_wanted(row))
+			continue;
+		if (row->draw && og_sampler_draw(&id, row->draw, batch->logits + (size_t)at * vocab,
+					 vocab, c->sampler_scratch) == 0)
+			batch->tokens[at] = c->drawn[row->slot] = id;
+		else if (row->draw)
+			batch->tokens[at] = OG_TOKEN_NONE;
+		at++;
+	}
+}
+
+static int check_slots(const struct cpu *c, const struct og_batch *batch)
+{
+	for (uint32_t i = 0; i < batch->nb_rows; i++) {
+		const struct og_row *row = &batch->rows[i];
+
+		if ((row->draw || row->token == OG_TOKEN_DRAWN) && row->slot >= c->rows_max)
+			return -ERANGE;
+	}
+	return 0;
+}
+
+/* All of it before this returns. */
+static int cpu_submit(struct og_backend *b, const struct og_batch *batch)
 {
 	struct cpu *c = OG_CONTAINER_OF(b, struct cpu, base);
 	const struct og_model *m = c->model;
+	int ret = check_slots(c, batch);
+
+	if (ret < 0)
+		return ret;
 
 	c->rows = batch->rows;
 	c->nb_rows = batch->nb_rows;
@@ -442,16 +488,26 @@ static int cpu_forward(struct og_backend *b, const struct og_batch *batch)
 	og_pool_run(c->pool, embed_row, c, c->nb_rows);
 	for (c->layer = 0; c->layer < m->hp.nb_layers; c->layer++) {
 		const struct og_layer *l = &m->layers[c->layer];
-		/* Its weights may still be on their way from the disk. */
-		int ret = og_model_wait(m, 1 + c->layer);
 
+		/* Its weights may still be on their way from the disk. */
+		ret = og_model_wait(m, 1 + c->layer);
 		if (ret < 0)
 			return ret;
 		attention_block(c, l, c->layer > 0 ? l - 1 : NULL);
 		ff_block(c, l);
 	}
 	c->nb_rows = gather_wanted(c);
-	return c->nb_rows > 0 ? output_block(c, batch->logits) : 0;
+	if (c->nb_rows > 0)
+		ret = output_block(c, batch->logits);
+	if (ret == 0)
+		draw_tokens(c, batch);
+	return ret;
+}
+
+static int cpu_collect(struct og_backend *b)
+{
+	(void)b;
+	return 0;
 }
 
 static int cpu_save_page(struct og_backend *b, uint32_t page, void *out)
@@ -480,12 +536,15 @@ static void cpu_destroy(struct og_backend *b)
 	free(c->scratch);
 	free(c->act_q);
 	free(c->act_total);
+	free(c->drawn);
+	free(c->sampler_scratch);
 	free(c);
 }
 
 static const struct og_backend_ops cpu_ops = {
 	.name = "cpu",
-	.forward = cpu_forward,
+	.submit = cpu_submit,
+	.collect = cpu_collect,
 	.save_page = cpu_save_page,
 	.load_page = cpu_load_page,
 	.destroy = cpu_destroy,
@@ -545,7 +604,10 @@ static int make_scratch(struct cpu *c, size_t rows)
 	c->scratch = aligned_alloc(64, carve_all(c, rows, NULL) * sizeof(float));
 	c->act_q = aligned_alloc(64, (values * sizeof(int16_t) + 63) / 64 * 64);
 	c->act_total = calloc(values / OG_ACT_BLOCK + 1, sizeof(int32_t));
-	if (!c->scratch || !c->act_q || !c->act_total)
+	c->drawn = calloc(rows, sizeof(*c->drawn));
+	c->rows_max = (uint32_t)rows;
+	c->sampler_scratch = malloc(hp->vocab * sizeof(*c->sampler_scratch));
+	if (!c->scratch || !c->act_q || !c->act_total || !c->drawn || !c->sampler_scratch)
 		return -ENOMEM;
 	carve_all(c, rows, c->scratch);
 	c->act = (struct og_activations){

@@ -9,7 +9,7 @@
  * depends on which other rows are in the tile.
  */
 #pragma once
-#include "mma.cuh"
+#include "gpu/cuda/mma.cuh"
 
 enum { ATTENTION_THREADS = 128, ATTENTION_STAGES = 2 };
 
@@ -102,29 +102,45 @@ __device__ __forceinline__ void mix_page(
 
 #pragma unroll
 		for (int n = 0; n < DIM / 16; n++) {
-			uint32_t b0, b1, b2, b3;
+			uint32_t b[4];
 
-			asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 "
-				     "{%0,%1,%2,%3}, [%4];"
-				     : "=r"(b0), "=r"(b1), "=r"(b2), "=r"(b3)
-				     : "r"(shared_address(values + page_chunk<DIM>(k * 16 + lane % 16,
-									   2 * n + lane / 16)))
-				     : "memory");
-			mma_f16(mix[2 * n], a0, a1, a2, a3, b0, b1);
-			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b2, b3);
+			load_matrices_transposed(
+				b, values + page_chunk<DIM>(k * 16 + lane % 16, 2 * n + lane / 16));
+			mma_f16(mix[2 * n], a0, a1, a2, a3, b[0], b[1]);
+			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b[2], b[3]);
 		}
 	}
+}
+
+/* tanh(x) is 1 - 2 / (1 + e^2x); what that loses near 0 is far below an fp16 of the cap. */
+__device__ __forceinline__ void cap_scores(float p[8][4], float cap)
+{
+	float turn = 2 * 1.44269504f / cap;
+
+#pragma unroll
+	for (int n = 0; n < 8; n++)
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			p[n][j] = __fmaf_rn(-2 * cap, __fdividef(1.0f, 1.0f + exp2f(p[n][j] * turn)), cap);
+}
+
+/* The first position that a query at `pos` sees. */
+__device__ __forceinline__ uint32_t window_start(const og_cuda_heads &s, uint32_t pos)
+{
+	return pos >= s.window ? pos + 1 - s.window : 0;
 }
 
 /* One page for one warp: at[i] are the positions of its two queries per lane, rows lane/4 and +8. */
 template <int DIM>
 __device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
 	const uint4 query[DIM / 32][2], const uint4 *keys, const uint4 *values, uint32_t first_key,
-	const uint32_t at[2], uint32_t lane)
+	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane)
 {
 	float p[8][4] = {};
 
 	score_page<DIM>(p, query, keys, lane);
+	if (s.cap > 0)
+		cap_scores(p, s.cap);
 #pragma unroll
 	for (int i = 0; i < 2; i++) {
 		float max = st[i].max, keep, base;
@@ -135,7 +151,8 @@ __device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
 			for (int j = 0; j < 2; j++) {
 				float &v = p[n][2 * i + j];
 
-				if (first_key + n * 8 + lane % 4 * 2 + j > at[i])
+				/* Those after it are beyond any window, for this is unsigned. */
+				if (at[i] - (first_key + n * 8 + lane % 4 * 2 + j) >= s.window)
 					v = -INFINITY;
 				max = fmaxf(max, v);
 			}
@@ -285,15 +302,17 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 	const og_cuda_tile tile = a.tiles[blockIdx.x];
 	const warp_queries w = find_queries(tile, s, warp, lane);
 	uint32_t last = tile.pos + tile.nb_rows - 1; /* position */
-	uint32_t begin = SERIAL ? 0 : blockIdx.z * OG_CUDA_SPLIT_BLOCKS;
+	uint32_t begin = window_start(s, tile.pos) / OG_CUDA_BLOCK_TOKENS;
 	uint32_t end = last / OG_CUDA_BLOCK_TOKENS + 1;
 	uint4 query[DIM / 32][2];
 	float mix[DIM / 8][4] = {};
 	float4 *total = totals<DIM>(pages);
 	state st[2] = {{-INFINITY, 0}, {-INFINITY, 0}}, all[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
 
-	if (!SERIAL)
-		end = min(end, begin + OG_CUDA_SPLIT_BLOCKS);
+	if (!SERIAL) {
+		end = min(end, (blockIdx.z + 1) * OG_CUDA_SPLIT_BLOCKS);
+		begin = max(begin, blockIdx.z * OG_CUDA_SPLIT_BLOCKS);
+	}
 	if (begin >= end)
 		return;
 	auto fetch = [&](uint32_t block) {
@@ -330,7 +349,7 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 		__syncthreads();
 		if (w.any)
 			attend_page<DIM>(mix, st, query, keys, keys + PAGE_CHUNKS,
-				block * OG_CUDA_BLOCK_TOKENS, w.pos, lane);
+				block * OG_CUDA_BLOCK_TOKENS, w.pos, s, lane);
 		__syncthreads(); /* before the next but one lands here */
 		if ((block + 1) % OG_CUDA_SPLIT_BLOCKS != 0 && block + 1 != end)
 			continue;
@@ -342,8 +361,11 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 				leave_split<DIM>(a, s, w, i, split, st[i], mix, lane);
 		}
 		if constexpr (SERIAL) {
-			const bool has_keys[2] = {
-				split * SPLIT_TOKENS <= w.pos[0], split * SPLIT_TOKENS <= w.pos[1]};
+			bool has_keys[2];
+
+			for (int i = 0; i < 2; i++)
+				has_keys[i] = split * SPLIT_TOKENS <= w.pos[i] &&
+					      (split + 1) * SPLIT_TOKENS > window_start(s, w.pos[i]);
 
 			add_split<DIM>(total, all, mix, st, has_keys);
 		}
@@ -380,12 +402,14 @@ extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
 	attention_merge(attention_args a, og_cuda_heads s, const og_cuda_row *__restrict__ rows)
 {
 	uint32_t row = blockIdx.x, head = blockIdx.y, d = threadIdx.x;
-	uint32_t last = rows[row].pos / (OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS);
+	uint32_t split_tokens = OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS;
+	uint32_t first = window_start(s, rows[row].pos) / split_tokens;
+	uint32_t last = rows[row].pos / split_tokens;
 	size_t at = ((size_t)row * s.nb_heads + head) * a.nb_splits;
 	state all = {-INFINITY, 0};
 	float total = 0;
 
-	for (uint32_t i = 0; i <= last; i++) {
+	for (uint32_t i = first; i <= last; i++) {
 		float keep, take;
 
 		merge_factors(all, a.states[at + i], keep, take);

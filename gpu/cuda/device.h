@@ -24,6 +24,8 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(embed_rows)                                                                              \
 	X(rope_angles)                                                                             \
 	X(rms_norm)                                                                                \
+	X(add_rows)                                                                                \
+	X(cap_values)                                                                              \
 	X(rope_append)                                                                             \
 	X(convert_rows)                                                                            \
 	X(random_bf16)                                                                             \
@@ -41,7 +43,8 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(attention_split_32)                                                                      \
 	X(attention_split_64)                                                                      \
 	X(attention_split_128)                                                                     \
-	X(attention_merge)
+	X(attention_merge)                                                                         \
+	X(draw_tokens)
 
 enum og_cuda_kernel {
 #define OG_CUDA_ENUM(name) OG_K_##name,
@@ -98,4 +101,18 @@ int og_cuda_launch(struct og_cuda_device *d, CUstream stream, enum og_cuda_kerne
 	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
 /* Until all of `stream` up to now is done. */
 int og_cuda_wait(struct og_cuda_device *d, CUstream stream) OG_MUST_CHECK;
-int og_cuda_wait_event(struct og_cuda_device *d, CUevent event) OG_MUST_CHECK;
+/*
+ * Until `event`, or until the words that kernels before it write to pinned memory are there: those
+ * whose upper half is `number`. `words` may be NULL.
+ */
+struct og_cuda_words {
+	const uint64_t *words;
+	const struct og_cuda_draw *draws; /* say which words */
+	uint32_t nb_draws;
+	uint32_t number;
+};
+int og_cuda_wait_event(
+	struct og_cuda_device *d, CUevent event, const struct og_cuda_words *words) OG_MUST_CHECK;
+
+int og_cuda_make_event(struct og_cuda_device *d, CUevent *out) OG_MUST_CHECK;
+void og_cuda_free_event(struct og_cuda_device *d, CUevent event); /* NULL is ignored */

@@ -3,8 +3,12 @@
  *
  * A step is one stream of launches: embedding; per layer norm, q|k|v, rotation with the KV append,
  * attention, output with the residual, norm, gate|up, down with the residual; then the rows that want
- * logits. The residual stream is f32, what is multiplied is bf16, keys and values are fp16 in the
- * layout of kv_cache.h. The call returns when the logits are in host memory.
+ * logits or a token. The residual stream is f32, what is multiplied is bf16, keys and values are fp16
+ * in the layout of kv_cache.h.
+ *
+ * Tokens are drawn in the same stream: each goes to pinned memory, and stays on the device for the
+ * next step. Each step in flight has buffers of its own for what it is given. Rows that want logits
+ * make the submit wait for them.
  *
  * Errors:  any failure in a step loses the device: this step and all later ones return an errno.
  */

@@ -10,13 +10,19 @@ enum {
 };
 
 static_assert(sizeof(struct og_cuda_attention) == 64, "as struct attention_args");
-static_assert(sizeof(struct og_cuda_heads) == 56, "as in the kernels");
+static_assert(sizeof(struct og_cuda_heads) == 64, "as in the kernels");
+static_assert(sizeof(struct og_cuda_draw) == 40, "as in the kernels");
+
+/* Has it pairs of gate and up? */
+static bool is_gated(const struct og_cuda_product *p)
+{
+	return p->epilogue == OG_CUDA_SWIGLU || p->epilogue == OG_CUDA_GEGLU;
+}
 
 /* Rows that are multiplied: of pairs, twice as many, in whole turns. */
 static uint32_t product_cols(const struct og_cuda_product *p)
 {
-	return p->epilogue == OG_CUDA_SWIGLU ? 2 * og_cuda_pad(p->w->n_out, OG_CUDA_GATE_ROWS)
-					     : p->w->n_out;
+	return is_gated(p) ? 2 * og_cuda_pad(p->w->n_out, OG_CUDA_GATE_ROWS) : p->w->n_out;
 }
 
 static uint32_t blocks(uint32_t n, uint32_t per_block)
@@ -28,8 +34,7 @@ static uint32_t blocks(uint32_t n, uint32_t per_block)
 static enum og_cuda_kernel skinny_kernel(
 	const struct og_cuda_device *d, const struct og_cuda_product *p, uint32_t *cols)
 {
-	bool is_wide = p->epilogue == OG_CUDA_SWIGLU ||
-		       product_cols(p) >= 64u * (uint32_t)d->nb_processors;
+	bool is_wide = is_gated(p) || product_cols(p) >= 64u * (uint32_t)d->nb_processors;
 
 	*cols = 32;
 	if (p->nb_rows > 32)
@@ -109,4 +114,14 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 		return ret;
 	return og_cuda_launch(d, d->stream, OG_K_attention_merge,
 		(struct og_cuda_grid){nb_rows, s->nb_heads, 1, dim, 0}, args);
+}
+
+int og_cuda_draw_tokens(struct og_cuda_device *d, const struct og_cuda_drawing *g)
+{
+	struct og_cuda_drawing a = *g;
+	CUdeviceptr results = (CUdeviceptr)(uintptr_t)g->results; /* one address for both */
+	void *args[] = {&results, &a.drawn, &a.logits, &a.draws, &a.vocab, &a.number};
+
+	return og_cuda_launch(d, d->stream, OG_K_draw_tokens,
+		(struct og_cuda_grid){a.nb_rows, 1, 1, OG_CUDA_DRAW_THREADS, 0}, args);
 }

@@ -1,6 +1,7 @@
 /*
  * kernels.cu: all kernels of the CUDA back end, as one image. Host code finds them by name.
  */
-#include "attention.cuh"
-#include "matmul.cuh"
-#include "rows.cuh"
+#include "gpu/cuda/attention.cuh"
+#include "gpu/cuda/draw.cuh"
+#include "gpu/cuda/matmul.cuh"
+#include "gpu/cuda/rows.cuh"

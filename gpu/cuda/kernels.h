@@ -22,8 +22,8 @@ enum og_cuda_matmul {
 
 /*
  * out[row][col] = sum_i x[row][i] * w[col][i], for cols below w->n_out and rows below nb_rows.
- *   x (rows, w->kp) bf16; out (rows, ld): f32 for STORE and ADD, bf16 for SWIGLU, which takes w as
- *   turns of gate and up. out does not alias x or w.
+ *   x (rows, w->kp) bf16; out (rows, ld): f32 for STORE and ADD, bf16 for the others, which take w
+ *   as turns of gate and up. out does not alias x or w.
  */
 struct og_cuda_product {
 	const struct og_cuda_matrix *w;
@@ -48,3 +48,17 @@ struct og_cuda_attention {
 int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 	const struct og_cuda_heads *s, CUdeviceptr rows, uint32_t nb_rows, uint32_t nb_tiles,
 	bool serial) OG_MUST_CHECK;
+
+/*
+ * Row b of logits (nb_rows, vocab) f32 yields a token as draws[b] says: to drawn[slot], for a step
+ * behind this one, and to word `result` of `results`, pinned memory, with `number` as its upper half.
+ * OG_CUDA_NO_TOKEN where no logit is a number.
+ *
+ * Reference: og_sampler_draw(), the same token.
+ */
+struct og_cuda_drawing {
+	CUdeviceptr logits, draws, drawn;
+	uint64_t *results;
+	uint32_t nb_rows, vocab, number;
+};
+int og_cuda_draw_tokens(struct og_cuda_device *d, const struct og_cuda_drawing *g) OG_MUST_CHECK;

@@ -8,9 +8,9 @@
  * ahead, each warp one run of the sum. The tiled one goes through shared memory.
  */
 #pragma once
-#include "mma.cuh"
+#include "gpu/cuda/mma.cuh"
 
-/* One result, or with OG_CUDA_SWIGLU a pair. `col` counts those written. */
+/* One result, or a pair of gate and up. `col` counts those written. */
 __device__ __forceinline__ void put(
 	void *out, uint32_t ld, uint32_t row, uint32_t col, float v, float up, int epilogue)
 {
@@ -21,7 +21,7 @@ __device__ __forceinline__ void put(
 	else if (epilogue == OG_CUDA_ADD)
 		((float *)out)[at] = __fadd_rn(((float *)out)[at], v);
 	else
-		((__nv_bfloat16 *)out)[at] = __float2bfloat16_rn(swiglu(v, up));
+		((__nv_bfloat16 *)out)[at] = __float2bfloat16_rn(gated(v, up, epilogue));
 }
 
 /* Results of all warps of one 16-col tile, summed in order. `i` counts elements (row, col). */
@@ -109,15 +109,15 @@ __device__ __forceinline__ void skinny(const __nv_bfloat16 *__restrict__ w,
 			if (row >= nb_rows || i >= NT * 128)
 				continue;
 			v = sum_runs<NT>(partial, i);
-			if (epilogue == OG_CUDA_SWIGLU && t % 2 == 0) {
+			if (is_gated(epilogue) && t % 2 == 0) {
 				first[k] = v;
 				continue;
 			}
-			col = epilogue == OG_CUDA_SWIGLU ? blockIdx.x * 16 * MT / 2 + t / 2 * 16
+			col = is_gated(epilogue) ? blockIdx.x * 16 * MT / 2 + t / 2 * 16
 							 : (blockIdx.x * MT + t) * 16;
 			col += i % 16;
 			if (col < n_out)
-				put(out, ld, row, col, epilogue == OG_CUDA_SWIGLU ? first[k] : v, v,
+				put(out, ld, row, col, is_gated(epilogue) ? first[k] : v, v,
 					epilogue);
 		}
 	}
@@ -216,7 +216,7 @@ __device__ __forceinline__ void tiled(const __nv_bfloat16 *__restrict__ w,
 	}
 #pragma unroll
 	for (int t = 0; t < MTW; t++) {
-		if (epilogue == OG_CUDA_SWIGLU && t % 2 == 1)
+		if (is_gated(epilogue) && t % 2 == 1)
 			continue;
 #pragma unroll
 		for (int n = 0; n < NTW; n++)
@@ -226,7 +226,7 @@ __device__ __forceinline__ void tiled(const __nv_bfloat16 *__restrict__ w,
 				uint32_t col = col0 + warp_col + t * 16;
 				float up = total[t | 1][n][i];
 
-				col = (epilogue == OG_CUDA_SWIGLU ? col / 2 : col) + lane / 4 +
+				col = (is_gated(epilogue) ? col / 2 : col) + lane / 4 +
 				      i / 2 * 8;
 				if (row < nb_rows && col < n_out)
 					put(out, ld, row, col, total[t][n][i], up, epilogue);

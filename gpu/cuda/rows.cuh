@@ -3,34 +3,61 @@
  * weights. Block sizes are fixed, so the order of sums does not depend on the batch.
  */
 #pragma once
-#include "mma.cuh"
+#include "gpu/cuda/mma.cuh"
 
 enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
 
-/* x (rows, width) f32 = embedding rows. */
+/* x (rows, width) f32 = embedding rows times `scale`; of tokens drawn before, where a row says so. */
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 	embed_rows(float *__restrict__ x, const __nv_bfloat16 *__restrict__ embedding,
-		const og_cuda_row *__restrict__ rows, uint32_t width, uint32_t kp)
+		const og_cuda_row *__restrict__ rows, const uint32_t *__restrict__ drawn,
+		uint32_t width, uint32_t kp, float scale)
 {
-	const __nv_bfloat16 *from = embedding + (size_t)rows[blockIdx.x].token * kp;
+	uint32_t token = rows[blockIdx.x].token;
+	const __nv_bfloat16 *from;
+
+	if (token & OG_CUDA_DRAWN)
+		token = drawn[token - OG_CUDA_DRAWN];
+	from = embedding + (size_t)token * kp;
 
 	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
-		x[(size_t)blockIdx.x * width + i] = __bfloat162float(from[i]);
+		x[(size_t)blockIdx.x * width + i] = __bfloat162float(from[i]) * scale;
 }
 
-/* cosine and sine (rows, half): of the angles in turns, whose whole part double takes off exactly. */
+/* cosine and sine (rows, half), times `magnitude`: of the angles in turns, whose whole part double takes off exactly. */
 extern "C" __global__ void rope_angles(float *__restrict__ cosine, float *__restrict__ sine,
 	const double *__restrict__ turns, const og_cuda_row *__restrict__ rows, uint32_t half,
-	uint32_t nb_rows)
+	uint32_t nb_rows, float magnitude)
 {
 	uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
 	double angle;
+	float s, c;
 
 	if (i >= half * nb_rows)
 		return;
 	angle = rows[i / half].pos * turns[i % half];
 	angle -= rint(angle);
-	sincospif((float)(2 * angle), &sine[i], &cosine[i]);
+	sincospif((float)(2 * angle), &s, &c);
+	sine[i] = s * magnitude;
+	cosine[i] = c * magnitude;
+}
+
+/* The sum of all threads' values, in all of them. Once per launch. */
+template <int THREADS> __device__ __forceinline__ float sum_of_block(float v)
+{
+	__shared__ float sums[THREADS / 32];
+
+#pragma unroll
+	for (int step = 16; step > 0; step /= 2)
+		v += __shfl_xor_sync(~0u, v, step);
+	if (threadIdx.x % 32 == 0)
+		sums[threadIdx.x / 32] = v;
+	__syncthreads();
+	v = 0;
+#pragma unroll
+	for (int i = 0; i < THREADS / 32; i++)
+		v += sums[i];
+	return v;
 }
 
 /*
@@ -42,25 +69,48 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 		const float *__restrict__ w, const uint32_t *__restrict__ wanted, uint32_t width,
 		uint32_t kp, float eps)
 {
-	__shared__ float sums[ROW_THREADS / 32];
 	const float *from = x + (size_t)(wanted ? wanted[blockIdx.x] : blockIdx.x) * width;
 	float sum = 0, scale;
 
 	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
 		sum = __fmaf_rn(from[i], from[i], sum);
-#pragma unroll
-	for (int step = 16; step > 0; step /= 2)
-		sum += __shfl_xor_sync(~0u, sum, step);
-	if (threadIdx.x % 32 == 0)
-		sums[threadIdx.x / 32] = sum;
-	__syncthreads();
-	sum = 0;
-#pragma unroll
-	for (int i = 0; i < ROW_THREADS / 32; i++)
-		sum += sums[i];
-	scale = rsqrtf(sum / width + eps);
+	scale = rsqrtf(sum_of_block<ROW_THREADS>(sum) / width + eps);
 	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
 		h[(size_t)blockIdx.x * kp + i] = __float2bfloat16_rn(from[i] * scale * w[i]);
+}
+
+/*
+ * x (rows, width) f32 += delta + bias, or where there are weights the norm of that; no bias: NULL. What
+ * a block of the model gives, where it is not simply added.
+ */
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+	add_rows(float *__restrict__ x, float *__restrict__ delta, const float *__restrict__ bias,
+		const float *__restrict__ w, uint32_t width, float eps)
+{
+	float sum = 0, scale = 1;
+
+	x += (size_t)blockIdx.x * width;
+	delta += (size_t)blockIdx.x * width;
+	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS) {
+		float v = delta[i] + (bias ? bias[i] : 0);
+
+		delta[i] = v;
+		sum = __fmaf_rn(v, v, sum);
+	}
+	if (w)
+		scale = rsqrtf(sum_of_block<ROW_THREADS>(sum) / width + eps);
+	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
+		x[i] = __fadd_rn(x[i], w ? delta[i] * scale * w[i] : delta[i]);
+}
+
+/* x = cap * tanh(x / cap) */
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+	cap_values(float *__restrict__ x, uint64_t n, float cap)
+{
+	uint64_t i = blockIdx.x * (uint64_t)ROW_THREADS + threadIdx.x;
+
+	if (i < n)
+		x[i] = cap * tanhf(x[i] / cap);
 }
 
 /* Always finite: a masked key must not turn into NaN when it is multiplied by zero. */
@@ -69,12 +119,28 @@ __device__ __forceinline__ __half to_f16(float v)
 	return __float2half_rn(fminf(fmaxf(v, -65504.0f), 65504.0f));
 }
 
-/* Value `i` of a head after bias and rotation. */
-__device__ __forceinline__ float rotated(const float *head, const float *bias, uint32_t i,
-	const og_cuda_heads &s, const float *cosine, const float *sine)
+/* A head before rotation: bias, NULL without, then a norm, NULL without. */
+struct plain_head {
+	const float *values, *bias, *norm;
+	float scale; /* of the norm */
+
+	__device__ __forceinline__ float biased(uint32_t i) const
+	{
+		return values[i] + (bias ? bias[i] : 0);
+	}
+
+	__device__ __forceinline__ float operator[](uint32_t i) const
+	{
+		return norm ? biased(i) * scale * norm[i] : biased(i);
+	}
+};
+
+/* Value `i` of a head after rotation. */
+__device__ __forceinline__ float rotated(const plain_head &head, uint32_t i, const og_cuda_heads &s,
+	const float *cosine, const float *sine)
 {
 	uint32_t half = s.rope_dims / 2, other, pair;
-	float v = head[i] + (bias ? bias[i] : 0), w;
+	float v = head[i], w;
 	bool is_second;
 
 	if (i >= s.rope_dims)
@@ -82,7 +148,7 @@ __device__ __forceinline__ float rotated(const float *head, const float *bias, u
 	is_second = s.rope_halves ? i >= half : i % 2;
 	pair = s.rope_halves ? i % half : i / 2;
 	other = s.rope_halves ? (is_second ? i - half : i + half) : i ^ 1;
-	w = head[other] + (bias ? bias[other] : 0);
+	w = head[other];
 	return is_second ? w * sine[pair] + v * cosine[pair] : v * cosine[pair] - w * sine[pair];
 }
 
@@ -95,21 +161,30 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 	rope_append(__half *__restrict__ q, __half *__restrict__ kv, const float *__restrict__ qkv,
 		const float *__restrict__ bias, const float *__restrict__ cosine,
 		const float *__restrict__ sine, const og_cuda_row *__restrict__ rows,
-		const uint32_t *__restrict__ tables, og_cuda_heads s, float q_scale)
+		const uint32_t *__restrict__ tables, const float *__restrict__ q_norm,
+		const float *__restrict__ k_norm, og_cuda_heads s, float q_scale, float eps)
 {
 	uint32_t row = blockIdx.x, head = blockIdx.y, half = s.rope_dims / 2;
 	uint32_t nb_units = s.nb_heads + 2 * s.nb_kv_heads;
 	const float *from = qkv + ((size_t)row * nb_units + head) * s.head_dim;
 	const float *head_bias = bias ? bias + head * s.head_dim : nullptr;
+	plain_head plain = {from, head_bias, nullptr, 1};
 	uint32_t pos = rows[row].pos;
 
 	cosine += (size_t)row * half;
 	sine += (size_t)row * half;
+	if (q_norm && head < s.nb_heads + s.nb_kv_heads) {
+		float sum = 0;
+
+		for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
+			sum = __fmaf_rn(plain.biased(i), plain.biased(i), sum);
+		plain.norm = head < s.nb_heads ? q_norm : k_norm;
+		plain.scale = rsqrtf(sum_of_block<HEAD_THREADS>(sum) / s.head_dim + eps);
+	}
 	if (head < s.nb_heads) {
 		q += ((size_t)row * s.nb_heads + head) * s.padded_dim;
 		for (uint32_t i = threadIdx.x; i < s.padded_dim; i += HEAD_THREADS)
-			q[i] = to_f16(i < s.head_dim ? q_scale * rotated(from, head_bias, i, s,
-									 cosine, sine)
+			q[i] = to_f16(i < s.head_dim ? q_scale * rotated(plain, i, s, cosine, sine)
 						     : 0);
 		return;
 	}
@@ -119,12 +194,12 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 	if (head < s.nb_kv_heads) {
 		kv += 2 * head * s.head_values;
 		for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
-			kv[i] = to_f16(rotated(from, head_bias, i, s, cosine, sine));
+			kv[i] = to_f16(rotated(plain, i, s, cosine, sine));
 		return;
 	}
 	kv += (2 * (head - s.nb_kv_heads) + 1) * s.head_values;
 	for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
-		kv[i] = to_f16(from[i] + (head_bias ? head_bias[i] : 0));
+		kv[i] = to_f16(plain[i]);
 }
 
 /* ---- Weights as they are in the file, to bf16. Types as in gpu/gguf.h. ---- */

@@ -10,6 +10,8 @@
  * Compiles as C11 and C++17.
  */
 #pragma once
+#include "gpu/draw.h"
+
 #include <stdint.h>
 
 enum {
@@ -22,11 +24,19 @@ enum {
 		4, /* attention is cut in splits of so many blocks, and merged in order */
 	OG_CUDA_TILE_QUERIES = 64, /* of one key-value head: tokens times query heads */
 	OG_CUDA_HEAD_DIM_MAX = 128,
+	OG_CUDA_NO_WINDOW = 1 << 30,
 	OG_CUDA_GATE_ROWS = 16, /* gate and up are one matrix, in turns of so many rows */
+	OG_CUDA_DRAW_THREADS = 512,
 };
 
-/* What becomes of a product: out[row][col] in f32, added to it, or silu(gate) * up in bf16. */
-enum og_cuda_epilogue { OG_CUDA_STORE, OG_CUDA_ADD, OG_CUDA_SWIGLU };
+#define OG_CUDA_DRAWN (1u << 31)           /* of a row's token: the last of the slot below it */
+#define OG_CUDA_NO_TOKEN (UINT32_MAX - 1u) /* no logit is a number */
+
+/*
+ * What becomes of a product: out[row][col] in f32, added to it, or silu(gate) * up, or gelu(gate) * up,
+ * in bf16.
+ */
+enum og_cuda_epilogue { OG_CUDA_STORE, OG_CUDA_ADD, OG_CUDA_SWIGLU, OG_CUDA_GEGLU };
 
 /* Element types of weights in the file, numbered as enum og_dtype (gpu/gguf.h) is. */
 enum og_cuda_type { OG_CUDA_F32, OG_CUDA_F16, OG_CUDA_Q8_0, OG_CUDA_BF16 };
@@ -37,6 +47,13 @@ struct og_cuda_row {
 	uint32_t pos;
 	uint32_t table; /* its sequence's pages start there in the tables */
 	uint32_t tile;  /* index of its og_cuda_tile */
+};
+
+/* A row that draws, on the device. */
+struct og_cuda_draw {
+	struct og_draw how;
+	uint32_t slot;
+	uint32_t result; /* index of its word in host memory */
 };
 
 /* Rows of one sequence at consecutive positions, computed together by attention. */
@@ -57,6 +74,8 @@ struct og_cuda_heads {
 	uint32_t rope_halves;
 	uint32_t layer;
 	uint32_t is_vector; /* head_dim is a multiple of 8: pages are read 16 bytes at a time */
+	uint32_t window; /* positions that are seen, the own one included; OG_CUDA_NO_WINDOW: all */
+	float cap;       /* scores are cap * tanh(score / cap), as powers of two; 0: as they are */
 	uint64_t page_values;
 	uint64_t layer_values;
 	uint64_t head_values; /* of one head's keys */

@@ -60,24 +60,29 @@ static uint32_t qkv_rows(const struct og_hparams *hp)
 	return (hp->nb_heads + 2 * hp->nb_kv_heads) * hp->head_dim;
 }
 
-static void carve_layer(
-	struct carver *c, struct og_cuda_layer *l, const struct og_hparams *hp, bool has_bias)
+static CUdeviceptr carve_floats(struct carver *c, uint32_t n, bool is_there)
+{
+	return is_there ? carve(c, sizeof(float) * n) : 0;
+}
+
+static void carve_layer(struct carver *c, struct og_cuda_layer *l, const struct og_hparams *hp,
+	const struct og_layer *from)
 {
 	uint32_t q = hp->nb_heads * hp->head_dim;
 
-	l->attn_norm = carve(c, sizeof(float) * hp->width);
-	l->ffn_norm = carve(c, sizeof(float) * hp->width);
-	l->qkv_bias = has_bias ? carve(c, sizeof(float) * qkv_rows(hp)) : 0;
+	l->attn_norm = carve_floats(c, hp->width, true);
+	l->ffn_norm = carve_floats(c, hp->width, true);
+	l->qkv_bias = carve_floats(c, qkv_rows(hp), from->q_bias || from->k_bias || from->v_bias);
+	l->o_bias = carve_floats(c, hp->width, from->o_bias != NULL);
+	l->q_norm = carve_floats(c, hp->head_dim, hp->qk_norm);
+	l->k_norm = carve_floats(c, hp->head_dim, hp->qk_norm);
+	l->attn_post_norm = carve_floats(c, hp->width, hp->post_norms);
+	l->ffn_post_norm = carve_floats(c, hp->width, hp->post_norms);
 	carve_matrix(c, &l->qkv, hp->width, qkv_rows(hp), qkv_rows(hp));
 	carve_matrix(c, &l->o, q, hp->width, hp->width);
 	carve_matrix(c, &l->gate_up, hp->width, hp->ff_width,
 		2 * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS));
 	carve_matrix(c, &l->down, hp->ff_width, hp->width, hp->width);
-}
-
-static bool has_bias(const struct og_layer *l)
-{
-	return l->q_bias || l->k_bias || l->v_bias;
 }
 
 /* Lay everything out; returns the bytes. */
@@ -95,7 +100,7 @@ static uint64_t carve_all(struct og_cuda_weights *w, const struct og_model *m, C
 	for (uint32_t i = 0; i < hp->nb_layers; i++) {
 		struct og_cuda_layer unseen;
 
-		carve_layer(&c, w->layers ? &w->layers[i] : &unseen, hp, has_bias(&m->layers[i]));
+		carve_layer(&c, w->layers ? &w->layers[i] : &unseen, hp, &m->layers[i]);
 	}
 	return c.used;
 }
@@ -168,7 +173,7 @@ static void end_upload(struct upload *u)
 static int take_slot(struct upload *u, struct slot **out)
 {
 	struct slot *s = &u->slots[u->next++ % RING];
-	int ret = og_cuda_wait_event(u->d, s->done);
+	int ret = og_cuda_wait_event(u->d, s->done, NULL);
 
 	*out = s;
 	return ret;
@@ -277,6 +282,11 @@ static int put_layer(struct upload *u, const struct og_cuda_layer *to, const str
 	} vectors[] = {
 		{to->attn_norm, l->attn_norm, hp->width},
 		{to->ffn_norm, l->ffn_norm, hp->width},
+		{to->o_bias, l->o_bias, hp->width},
+		{to->q_norm, l->q_norm, hp->head_dim},
+		{to->k_norm, l->k_norm, hp->head_dim},
+		{to->attn_post_norm, l->attn_post_norm, hp->width},
+		{to->ffn_post_norm, l->ffn_post_norm, hp->width},
 		{to->qkv_bias, l->q_bias, q},
 		{to->qkv_bias + sizeof(float) * q, l->k_bias, kv},
 		{to->qkv_bias + sizeof(float) * (q + kv), l->v_bias, kv},
@@ -310,7 +320,7 @@ static int put_all(struct upload *u, const struct og_cuda_weights *w, const stru
 	if (ret == 0)
 		ret = put_floats(u, w->output_norm, m->output_norm, m->hp.width);
 	for (int i = 0; i < RING && ret == 0; i++)
-		ret = og_cuda_wait_event(u->d, u->slots[i].done);
+		ret = og_cuda_wait_event(u->d, u->slots[i].done, NULL);
 	return ret;
 }
 
@@ -364,11 +374,12 @@ int og_cuda_weights_random(
 	uint32_t seed = 1;
 	int ret = make_arena(w, d, m);
 	struct upload u = {.d = d, .chunk_bytes = CHUNK_BYTES};
-	float *ones = malloc(m->hp.width * sizeof(*ones));
+	uint32_t nb_ones = OG_MAX(m->hp.width, m->hp.head_dim);
+	float *ones = malloc(nb_ones * sizeof(*ones));
 
 	if (ret == 0 && !ones)
 		ret = -ENOMEM;
-	for (uint32_t i = 0; ones && i < m->hp.width; i++)
+	for (uint32_t i = 0; ones && i < nb_ones; i++)
 		ones[i] = 1;
 	if (ret == 0)
 		ret = start_upload(&u);
@@ -381,16 +392,21 @@ int og_cuda_weights_random(
 	for (uint32_t i = 0; i < m->hp.nb_layers && ret == 0; i++) {
 		const struct og_cuda_layer *l = &w->layers[i];
 		const struct og_cuda_matrix *all[] = {&l->qkv, &l->o, &l->gate_up, &l->down};
+		const struct {
+			CUdeviceptr to;
+			uint32_t n;
+		} norms[] = {{l->attn_norm, m->hp.width}, {l->ffn_norm, m->hp.width},
+			{l->q_norm, m->hp.head_dim}, {l->k_norm, m->hp.head_dim},
+			{l->attn_post_norm, m->hp.width}, {l->ffn_post_norm, m->hp.width}};
 
 		for (size_t k = 0; k < OG_ARRAY_LEN(all) && ret == 0; k++)
 			ret = randomise(d, all[k], seed++);
-		if (ret == 0)
-			ret = put_floats(&u, l->attn_norm, ones, m->hp.width);
-		if (ret == 0)
-			ret = put_floats(&u, l->ffn_norm, ones, m->hp.width);
+		for (size_t k = 0; k < OG_ARRAY_LEN(norms) && ret == 0; k++)
+			if (norms[k].to)
+				ret = put_floats(&u, norms[k].to, ones, norms[k].n);
 	}
 	for (int i = 0; i < RING && ret == 0; i++)
-		ret = og_cuda_wait_event(d, u.slots[i].done);
+		ret = og_cuda_wait_event(d, u.slots[i].done, NULL);
 	if (ret == 0)
 		ret = og_cuda_wait(d, d->stream);
 	end_upload(&u);

@@ -25,7 +25,10 @@ struct og_cuda_matrix {
 
 struct og_cuda_layer {
 	CUdeviceptr attn_norm, ffn_norm;
-	CUdeviceptr qkv_bias; /* 0 without */
+	/* 0 without: */
+	CUdeviceptr qkv_bias, o_bias;
+	CUdeviceptr q_norm, k_norm;
+	CUdeviceptr attn_post_norm, ffn_post_norm;
 	struct og_cuda_matrix qkv, o, gate_up, down;
 };
 

@@ -1,5 +1,7 @@
 #include "gpu/ref/forward.h"
 
+#include "gpu/half.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +11,14 @@ struct ref {
 	float *keys, *values; /* (layers, positions, kv_heads * head_dim) */
 	float *x, *h, *q, *att, *gate, *up, *row, *score;
 	uint32_t count;
+	bool in_bf16;
 };
+
+/* What is left of a result. */
+static float kept(const struct ref *f, double x)
+{
+	return f->in_bf16 ? og_bf16_to_f32(og_f32_to_bf16((float)x)) : (float)x;
+}
 
 static void matvec(struct ref *f, float *out, const struct og_weight *w, const float *x)
 {
@@ -18,25 +27,25 @@ static void matvec(struct ref *f, float *out, const struct og_weight *w, const f
 
 		og_weight_row(w, r, f->row);
 		for (uint32_t i = 0; i < w->n_in; i++)
-			sum += (double)f->row[i] * x[i];
-		out[r] = (float)sum;
+			sum += (double)kept(f, f->row[i]) * x[i];
+		out[r] = kept(f, sum);
 	}
 }
 
-static void add(float *x, const float *y, uint32_t n)
+static void add(const struct ref *f, float *x, const float *y, uint32_t n)
 {
 	for (uint32_t i = 0; y && i < n; i++)
-		x[i] += y[i];
+		x[i] = kept(f, x[i] + y[i]);
 }
 
-static void rms_norm(float *out, const float *x, const float *w, uint32_t n, float eps)
+static void rms_norm(const struct ref *f, float *out, const float *x, const float *w, uint32_t n)
 {
-	double sum = 0;
+	double sum = 0, eps = f->m->hp.norm_eps;
 
 	for (uint32_t i = 0; i < n; i++)
 		sum += (double)x[i] * x[i];
 	for (uint32_t i = 0; i < n; i++)
-		out[i] = (float)(x[i] / sqrt(sum / n + eps)) * w[i];
+		out[i] = kept(f, kept(f, x[i] / sqrt(sum / n + eps)) * w[i]);
 }
 
 /* The text is all of the context: it decides between a rope's two sets of factors. */
@@ -54,8 +63,10 @@ static void rope(const struct ref *f, uint32_t layer, float *head, uint32_t pos)
 		double angle = pos * pow(r->base, -2.0 * j / m->hp.rope_dims) / factors[j];
 		float x = head[a], y = head[b];
 
-		head[a] = (float)(r->magnitude * (x * cos(angle) - y * sin(angle)));
-		head[b] = (float)(r->magnitude * (x * sin(angle) + y * cos(angle)));
+		double c = r->magnitude * cos(angle), s = r->magnitude * sin(angle);
+
+		head[a] = kept(f, x * c - y * s);
+		head[b] = kept(f, x * s + y * c);
 	}
 }
 
@@ -77,7 +88,7 @@ static void attend(struct ref *f, float *out, const float *q, const float *keys,
 
 		for (uint32_t i = 0; i < n; i++)
 			sum += (double)q[i] * keys[(size_t)t * stride + i];
-		f->score[t] = (float)capped(sum * hp->attn_scale, hp->attn_cap);
+		f->score[t] = kept(f, capped(kept(f, sum * hp->attn_scale), hp->attn_cap));
 		max = fmax(max, f->score[t]);
 	}
 	for (uint32_t t = from; t <= pos; t++) {
@@ -88,8 +99,9 @@ static void attend(struct ref *f, float *out, const float *q, const float *keys,
 		double sum = 0;
 
 		for (uint32_t t = from; t <= pos; t++)
-			sum += f->score[t] * (double)values[(size_t)t * stride + i];
-		out[i] = (float)(sum / total);
+			sum += kept(f, f->score[t] / total) *
+			       (double)values[(size_t)t * stride + i];
+		out[i] = kept(f, sum);
 	}
 }
 
@@ -98,7 +110,7 @@ static void prepare_head(
 	const struct ref *f, uint32_t layer, float *head, const float *norm, uint32_t pos)
 {
 	if (norm)
-		rms_norm(head, head, norm, f->m->hp.head_dim, f->m->hp.norm_eps);
+		rms_norm(f, head, head, norm, f->m->hp.head_dim);
 	rope(f, layer, head, pos);
 }
 
@@ -108,8 +120,8 @@ static void add_block(struct ref *f, const float *post_norm)
 	const struct og_hparams *hp = &f->m->hp;
 
 	if (post_norm)
-		rms_norm(f->h, f->h, post_norm, hp->width, hp->norm_eps);
-	add(f->x, f->h, hp->width);
+		rms_norm(f, f->h, f->h, post_norm, hp->width);
+	add(f, f->x, f->h, hp->width);
 }
 
 static void attention(struct ref *f, uint32_t layer, uint32_t pos)
@@ -121,13 +133,13 @@ static void attention(struct ref *f, uint32_t layer, uint32_t pos)
 	float *values = f->values + (size_t)layer * f->count * kv_width;
 	float *key = keys + (size_t)pos * kv_width, *value = values + (size_t)pos * kv_width;
 
-	rms_norm(f->h, f->x, l->attn_norm, hp->width, hp->norm_eps);
+	rms_norm(f, f->h, f->x, l->attn_norm, hp->width);
 	matvec(f, f->q, &l->q, f->h);
 	matvec(f, key, &l->k, f->h);
 	matvec(f, value, &l->v, f->h);
-	add(f->q, l->q_bias, hp->nb_heads * n);
-	add(key, l->k_bias, kv_width);
-	add(value, l->v_bias, kv_width);
+	add(f, f->q, l->q_bias, hp->nb_heads * n);
+	add(f, key, l->k_bias, kv_width);
+	add(f, value, l->v_bias, kv_width);
 	for (uint32_t h = 0; h < hp->nb_heads; h++)
 		prepare_head(f, layer, f->q + h * n, l->q_norm, pos);
 	for (uint32_t h = 0; h < hp->nb_kv_heads; h++)
@@ -140,7 +152,7 @@ static void attention(struct ref *f, uint32_t layer, uint32_t pos)
 		attend(f, f->att + h * n, f->q + h * n, keys + at, values + at, from, pos);
 	}
 	matvec(f, f->h, &l->o, f->att);
-	add(f->h, l->o_bias, hp->width);
+	add(f, f->h, l->o_bias, hp->width);
 	add_block(f, l->attn_post_norm);
 }
 
@@ -156,18 +168,13 @@ static void feed_forward(struct ref *f, uint32_t layer)
 	const struct og_hparams *hp = &f->m->hp;
 	const struct og_layer *l = &f->m->layers[layer];
 
-	rms_norm(f->h, f->x, l->ffn_norm, hp->width, hp->norm_eps);
+	rms_norm(f, f->h, f->x, l->ffn_norm, hp->width);
 	matvec(f, f->gate, &l->gate, f->h);
 	matvec(f, f->up, &l->up, f->h);
 	for (uint32_t i = 0; i < hp->ff_width; i++)
-		f->gate[i] = activate(hp->activation, f->gate[i]) * f->up[i];
+		f->gate[i] = kept(f, kept(f, activate(hp->activation, f->gate[i])) * f->up[i]);
 	matvec(f, f->h, &l->down, f->gate);
 	add_block(f, l->ffn_post_norm);
-}
-
-int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
-{
-	return og_ref_forward_layers(m, tokens, count, logits, NULL);
 }
 
 static void keep(const struct ref *f, float *stream, uint32_t layer, uint32_t pos)
@@ -178,8 +185,8 @@ static void keep(const struct ref *f, float *stream, uint32_t layer, uint32_t po
 		memcpy(stream + ((size_t)layer * f->count + pos) * n, f->x, n * sizeof(float));
 }
 
-int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint32_t count,
-	float *logits, float *stream)
+static int compute(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits,
+	float *stream, bool in_bf16)
 {
 	const struct og_hparams *hp = &m->hp;
 	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
@@ -188,7 +195,7 @@ int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint
 	float *block = calloc(2 * cache + 2 * (size_t)hp->width + 2 * q_width +
 				      2 * (size_t)hp->ff_width + row + count,
 		sizeof(float));
-	struct ref f = {.m = m, .count = count};
+	struct ref f = {.m = m, .count = count, .in_bf16 = in_bf16};
 
 	if (!block)
 		return -ENOMEM;
@@ -205,18 +212,35 @@ int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint
 	for (uint32_t pos = 0; pos < count; pos++) {
 		og_weight_row(&m->embedding, tokens[pos], f.x);
 		for (uint32_t i = 0; i < hp->width; i++)
-			f.x[i] *= hp->embed_scale;
+			f.x[i] = kept(&f, f.x[i] * hp->embed_scale);
 		keep(&f, stream, 0, pos);
 		for (uint32_t layer = 0; layer < hp->nb_layers; layer++) {
 			attention(&f, layer, pos);
 			feed_forward(&f, layer);
 			keep(&f, stream, layer + 1, pos);
 		}
-		rms_norm(f.h, f.x, m->output_norm, hp->width, hp->norm_eps);
+		rms_norm(&f, f.h, f.x, m->output_norm, hp->width);
 		matvec(&f, logits + (size_t)pos * hp->vocab, &m->output, f.h);
 		for (size_t i = pos * (size_t)hp->vocab; i < (pos + (size_t)1) * hp->vocab; i++)
-			logits[i] = (float)capped(logits[i], hp->logit_cap);
+			logits[i] = kept(&f, capped(logits[i], hp->logit_cap));
 	}
 	free(block);
 	return 0;
+}
+
+int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
+{
+	return compute(m, tokens, count, logits, NULL, false);
+}
+
+int og_ref_forward_bf16(
+	const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
+{
+	return compute(m, tokens, count, logits, NULL, true);
+}
+
+int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint32_t count,
+	float *logits, float *stream)
+{
+	return compute(m, tokens, count, logits, stream, false);
 }

@@ -10,6 +10,9 @@
 /* logits (count, vocab) of each of the tokens, each seeing those before it. Returns 0 or -ENOMEM. */
 int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count,
 	float *logits) OG_MUST_CHECK;
-/* The same, and the residual stream before the first layer and after each: (layers + 1, count, width). */
+/* The same as PyTorch computes it in bf16: what each operation gives is rounded. For tests of error. */
+int og_ref_forward_bf16(const struct og_model *m, const uint32_t *tokens, uint32_t count,
+	float *logits) OG_MUST_CHECK;
+/* As the first, and the residual stream before the first layer and after each: (layers + 1, count, width). */
 int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint32_t count,
 	float *logits, float *stream) OG_MUST_CHECK;

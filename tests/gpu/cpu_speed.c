@@ -104,16 +104,16 @@ static int forward(
 	struct cli *c, struct og_backend *b, uint32_t from, uint32_t count, uint32_t batch)
 {
 	struct og_row rows[CONTEXT];
-	struct og_batch all = {rows, 0, c->tables, TABLE_PAGES, c->logits};
+	struct og_batch all = {rows, 0, c->tables, TABLE_PAGES, c->logits, NULL};
 
 	for (uint32_t slot = 0; slot < batch; slot++)
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t token = (slot * 131 + (from + i) * 7919) % c->model->hp.vocab;
 
 			rows[all.nb_rows++] =
-				(struct og_row){token, from + i, slot, i == count - 1};
+				(struct og_row){token, from + i, slot, i == count - 1, NULL};
 		}
-	return b->ops->forward(b, &all);
+	return og_backend_forward(b, &all);
 }
 
 static json_t *time_forward(

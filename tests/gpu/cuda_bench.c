@@ -5,11 +5,13 @@
  *
  * The shape is that of Llama 3.1 8B, with random bf16 weights made on the device and an empty KV
  * cache, which costs what a full one does. Beside it the ceiling: a copy on the device, counting
- * bytes read and written. Steps include the copy of logits to the host. Medians of RUNS.
+ * bytes read and written. Steps include the copy of logits to the host, or where it says so, draw
+ * their tokens on the device, each step begun before the one before is over. Medians of RUNS.
  *
  * Exits 77 without a device. --smoke: a tiny shape, to see that it runs.
  */
 #include "gpu/cuda/forward.h"
+#include "gpu/sampler.h"
 
 #include <errno.h>
 #include <math.h>
@@ -192,18 +194,66 @@ struct bench {
 
 static double time_step(struct bench *b, uint32_t nb_rows)
 {
-	struct og_batch batch = {b->rows, nb_rows, b->tables, SEQ_PAGES, b->logits};
+	struct og_batch batch = {b->rows, nb_rows, b->tables, SEQ_PAGES, b->logits, NULL};
 	double s[RUNS];
 
 	for (int i = -2; i < RUNS; i++) {
 		uint64_t start_ns = now_ns();
-		int ret = b->b->ops->forward(b->b, &batch);
+		int ret = og_backend_forward(b->b, &batch);
 
 		if (ret < 0)
 			fail("forward", ret);
 		if (i >= 0)
 			s[i] = (double)(now_ns() - start_ns) / 1e9;
 	}
+	return median(s, RUNS);
+}
+
+static void submit_drawn(struct bench *b, uint32_t batch, uint32_t pos, uint32_t *out)
+{
+	struct og_draw draws[BATCH_MAX];
+	struct og_batch step = {b->rows, batch, b->tables, SEQ_PAGES, b->logits, out};
+	struct og_infer_params p;
+	int ret;
+
+	og_infer_params_default(&p);
+	p.temperature = 0.7f;
+	p.top_p = 0.95f;
+	p.top_k = 40;
+	for (uint32_t i = 0; i < batch; i++) {
+		p.seed = i;
+		og_draw_init(&draws[i], &p, pos);
+		b->rows[i] = (struct og_row){OG_TOKEN_DRAWN, pos, i, false, &draws[i]};
+	}
+	ret = b->b->ops->submit(b->b, &step);
+	if (ret < 0)
+		fail("submit", ret);
+}
+
+/* From one result to the next. */
+static double time_ahead(struct bench *b, uint32_t batch, uint32_t pos, double *host_bytes)
+{
+	uint32_t tokens[OG_STEPS_MAX][BATCH_MAX], at = 0;
+	uint64_t before_bytes = b->b->host_bytes_total, before_ns = 0;
+	double s[RUNS];
+
+	for (; at < OG_STEPS_MAX; at++)
+		submit_drawn(b, batch, pos, tokens[at]);
+	for (int i = -2; i < RUNS; i++) {
+		int ret = b->b->ops->collect(b->b);
+		uint64_t now = now_ns();
+
+		if (ret < 0)
+			fail("collect", ret);
+		if (i >= 0)
+			s[i] = (double)(now - before_ns) / 1e9;
+		before_ns = now;
+		submit_drawn(b, batch, pos, tokens[at++ % OG_STEPS_MAX]);
+	}
+	for (int i = 0; i < OG_STEPS_MAX; i++)
+		if (b->b->ops->collect(b->b) < 0)
+			fail("collect", -EIO);
+	*host_bytes = (double)(b->b->host_bytes_total - before_bytes) / at;
 	return median(s, RUNS);
 }
 
@@ -224,12 +274,23 @@ static void bench_decode(struct bench *b, uint32_t batch, uint32_t pos)
 	double t;
 
 	for (uint32_t i = 0; i < batch; i++)
-		b->rows[i] = (struct og_row){i, pos, i, true};
+		b->rows[i] = (struct og_row){i, pos, i, true, NULL};
 	t = time_step(b, batch);
 	snprintf(label, sizeof(label), "decode, batch %u, context %u", batch, pos + 1);
 	report(label, batch / t, "tokens/s", t);
 	strcat(label, ", bytes");
 	report(label, (weight_bytes(hp) + kv) / t / 1e9, "GB/s", t);
+}
+
+static void bench_drawn(struct bench *b, uint32_t batch, uint32_t pos)
+{
+	double host_bytes, t = time_ahead(b, batch, pos, &host_bytes);
+	char label[64];
+
+	snprintf(label, sizeof(label), "decode, batch %u, context %u, drawn", batch, pos + 1);
+	report(label, batch / t, "tokens/s", t);
+	strcat(label, ", to the host");
+	report(label, host_bytes, "bytes/step", t);
 }
 
 static void bench_prefill(struct bench *b, uint32_t n)
@@ -242,7 +303,7 @@ static void bench_prefill(struct bench *b, uint32_t n)
 
 	flops += 2.0 * hp->nb_layers * hp->nb_heads * hp->head_dim * n * n; /* causal: half of 4 */
 	for (uint32_t i = 0; i < n; i++)
-		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1};
+		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1, NULL};
 	t = time_step(b, n);
 	snprintf(label, sizeof(label), "prefill, %u tokens", n);
 	report(label, n / t, "tokens/s", t);
@@ -254,9 +315,12 @@ static void bench_steps(struct bench *b)
 {
 	static const uint32_t batches[] = {1, 8, 64};
 
-	for (size_t i = 0; i < OG_ARRAY_LEN(batches); i++)
+	for (size_t i = 0; i < OG_ARRAY_LEN(batches); i++) {
 		bench_decode(b, batches[i], CONTEXT - 1);
+		bench_drawn(b, batches[i], CONTEXT - 1);
+	}
 	bench_decode(b, 1, 255);
+	bench_drawn(b, 1, 255);
 	bench_prefill(b, 128);
 	bench_prefill(b, CONTEXT);
 }

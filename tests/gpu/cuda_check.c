@@ -2,24 +2,32 @@
  * cuda_check: the CUDA back end on a real device, against gpu/ref. Prints one line per check and a
  * last line "N passed, N failed"; exits 0, 1, or 77 without a device.
  *
+ *   cuda_check [--small | --tiny]    small: of all kernels and paths, but less; tiny: least
+ *
  * What is checked, and how close:
  *   convert    bit for bit, against the reference's values rounded to bf16
  *   matmul     1e-5 of the sum of magnitudes, and all kernels the same bits
  *   models     logits within 3e-2 (relative L2) of the fp32 reference, every type and odd shape
  *   attention  serial and split the same bits, over several splits, for each padded head size
  *   invariance the same bits alone, in company, cut anywhere, from any pages, after a round trip
+ *   drawing    the tokens that the host draws from the same logits
  *   hostile    a cache that does not fit, pages and tokens that do not exist
  */
 #include "tests/unit/gguf_writer.h"
 
 #include "gpu/cuda/forward.h"
 #include "gpu/ref/forward.h"
+#include "gpu/sampler.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 
-enum { ROWS_MAX = 700, SLOTS = 80, LONG = 640 };
+enum { ROWS_MAX = 700, SLOTS_MAX = 80, LONG_MAX = 640 };
+
+/* What is long, and in how much company: less of both with --small, for where a device is only played. */
+static uint32_t length = LONG_MAX, slots = SLOTS_MAX;
+static bool is_small, is_tiny;
 
 static uint32_t nb_passed, nb_failed;
 static char err[512];
@@ -180,9 +188,9 @@ static void check_products(void)
 	static const struct product_case shapes[] = {
 		{64, 16, 1}, {70, 37, 5}, {256, 128, 3}, {576, 130, 40}, {2048, 515, 129}};
 
-	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++)
-		check_product(&(struct product_case){1024, 272, rows[i]});
-	for (size_t i = 0; i < OG_ARRAY_LEN(shapes); i++)
+	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i += is_tiny ? 3 : 1)
+		check_product(&(struct product_case){is_small ? 576 : 1024, 272, rows[i]});
+	for (size_t i = 0; i < OG_ARRAY_LEN(shapes) - is_small; i++)
 		check_product(&shapes[i]);
 }
 
@@ -238,7 +246,7 @@ static void check_conversion(enum og_dtype type)
 
 /* ---- Whole models. ---- */
 
-static uint32_t tokens[LONG];
+static uint32_t tokens[LONG_MAX];
 
 static struct og_model *load(const struct og_gw_model *opts)
 {
@@ -255,7 +263,7 @@ static struct og_model *load(const struct og_gw_model *opts)
 	}
 	unlink(path);
 	og_rand_seeded(&r, 9);
-	for (uint32_t i = 0; i < LONG; i++)
+	for (uint32_t i = 0; i < length; i++)
 		tokens[i] = og_rand_below(&r, opts->vocab);
 	return m;
 }
@@ -285,7 +293,7 @@ static struct run begin(const struct og_gw_model *opts, uint32_t nb_slots)
 	struct run r = {.m = load(opts), .nb_slots = nb_slots};
 	uint32_t nb_pages;
 
-	r.per_slot = LONG / OG_KV_PAGE_TOKENS;
+	r.per_slot = length / OG_KV_PAGE_TOKENS;
 	nb_pages = r.per_slot * nb_slots;
 	r.tables = malloc(nb_pages * sizeof(*r.tables));
 	while (nb_pages % 7 == 0)
@@ -306,8 +314,8 @@ static void end(struct run *r)
 static float *forward(const struct run *r, const struct og_row *rows, uint32_t n)
 {
 	float *logits = calloc((size_t)n * r->m->hp.vocab, sizeof(float));
-	struct og_batch batch = {rows, n, r->tables, r->per_slot, logits};
-	int ret = r->b->ops->forward(r->b, &batch);
+	struct og_batch batch = {rows, n, r->tables, r->per_slot, logits, NULL};
+	int ret = og_backend_forward(r->b, &batch);
 
 	if (ret < 0) {
 		expect(false, "forward of %u rows: %s", n, strerror(-ret));
@@ -321,8 +329,18 @@ static float *forward_prompt(const struct run *r, uint32_t slot, uint32_t n)
 	struct og_row rows[ROWS_MAX];
 
 	for (uint32_t i = 0; i < n; i++)
-		rows[i] = (struct og_row){tokens[i], i, slot, true};
+		rows[i] = (struct og_row){tokens[i], i, slot, true, NULL};
 	return forward(r, rows, n);
+}
+
+/* Only into the cache. */
+static void prefill(const struct run *r, uint32_t slot, uint32_t n)
+{
+	struct og_row rows[ROWS_MAX];
+
+	for (uint32_t i = 0; i < n; i++)
+		rows[i] = (struct og_row){tokens[i], i, slot, false, NULL};
+	free(forward(r, rows, n));
 }
 
 /* The model `opts` computes the first n tokens as the reference does. */
@@ -346,7 +364,7 @@ static struct og_gw_model shape(uint32_t heads, uint32_t kv_heads, uint32_t head
 	struct og_gw_model m = og_gw_small();
 
 	m.type = OG_BF16;
-	m.context = LONG;
+	m.context = length;
 	m.width = 128;
 	m.heads = heads;
 	m.kv_heads = kv_heads;
@@ -369,14 +387,14 @@ static void check_models(void)
 		m.tied = type % 2;
 		check_model(&m, 40, "small");
 	}
-	for (size_t i = 0; i < OG_ARRAY_LEN(heads); i++) {
+	for (size_t i = 0; i < OG_ARRAY_LEN(heads); i += is_tiny ? 3 : 1) {
 		m = shape(heads[i][0], heads[i][1], heads[i][2]);
 		snprintf(what, sizeof(what), "heads %u/%u of %u", m.heads, m.kv_heads, m.head_dim);
 		check_model(&m, 70, what);
 	}
 	m = shape(4, 2, 64);
 	m.layers = 1;
-	check_model(&m, LONG, "long");
+	check_model(&m, length, "long");
 	m = shape(3, 1, 22);
 	m.width = 70;
 	m.ff = 101;
@@ -404,21 +422,23 @@ static void check_pieces(const struct run *r, const float *want)
 	char what[64];
 
 	for (size_t k = 0; k < OG_ARRAY_LEN(pieces); k++) {
-		float *all = malloc(LONG * vocab * sizeof(float));
+		uint32_t total = is_small ? OG_MIN(length, 20 * pieces[k]) : length;
+		float *all = malloc(total * vocab * sizeof(float));
 
-		for (uint32_t at = 0; at < LONG; at += pieces[k]) {
-			uint32_t n = OG_MIN(pieces[k], LONG - at);
+		for (uint32_t at = 0; at < total; at += pieces[k]) {
+			uint32_t n = OG_MIN(pieces[k], total - at);
 			struct og_row rows[ROWS_MAX];
 			float *got;
 
 			for (uint32_t i = 0; i < n; i++)
-				rows[i] = (struct og_row){tokens[at + i], at + i, k % 2, true};
+				rows[i] =
+					(struct og_row){tokens[at + i], at + i, k % 2, true, NULL};
 			got = forward(r, rows, n);
 			memcpy(all + at * vocab, got, n * vocab * sizeof(float));
 			free(got);
 		}
 		snprintf(what, sizeof(what), "a prompt in pieces of %u", pieces[k]);
-		expect_same(all, want, LONG * vocab, what);
+		expect_same(all, want, total * vocab, what);
 		free(all);
 	}
 }
@@ -448,20 +468,23 @@ static void check_tuned(const struct run *r, const float *want, uint32_t n)
 static void check_company(const struct run *r, const float *want)
 {
 	size_t vocab = r->m->hp.vocab;
-	struct og_row rows[SLOTS];
+	struct og_row rows[SLOTS_MAX];
+	uint32_t stride = is_small ? 17 : 7;
 	bool ok = true;
 	float *got;
 
-	for (uint32_t s = 0; s < SLOTS; s++)
-		free(forward_prompt(r, s, 1 + s * 7));
-	for (uint32_t s = 0; s < SLOTS; s++)
-		rows[s] = (struct og_row){tokens[1 + s * 7], 1 + s * 7, SLOTS - 1 - s, true};
-	for (uint32_t s = 0; s < SLOTS; s++)
+	for (uint32_t s = 0; s < slots; s++)
+		prefill(r, s, 1 + s * stride);
+	for (uint32_t s = 0; s < slots; s++)
+		rows[s] = (struct og_row){
+			tokens[1 + s * stride], 1 + s * stride, slots - 1 - s, true, NULL};
+	for (uint32_t s = 0; s < slots; s++)
 		rows[s].slot = s;
-	got = forward(r, rows, SLOTS);
-	for (uint32_t s = 0; s < SLOTS; s++)
-		ok &= same_bits(got + s * vocab, want + (1 + s * 7) * vocab, vocab * sizeof(float));
-	expect(ok, "the same bits: %d sequences decode together", SLOTS);
+	got = forward(r, rows, slots);
+	for (uint32_t s = 0; s < slots; s++)
+		ok &= same_bits(
+			got + s * vocab, want + (1 + s * stride) * vocab, vocab * sizeof(float));
+	expect(ok, "the same bits: %u sequences decode together", slots);
 	free(got);
 }
 
@@ -471,12 +494,12 @@ static void check_preemption(const struct run *r, const float *want)
 	uint64_t bytes = og_kv_page_bytes(&r->m->hp);
 	uint32_t *a = r->tables, *b = r->tables + 5 * r->per_slot;
 	size_t vocab = r->m->hp.vocab;
-	struct og_row last = {tokens[LONG - 1], LONG - 1, 5, true};
+	struct og_row last = {tokens[length - 1], length - 1, 5, true, NULL};
 	void *host = malloc(bytes);
 	int ret = 0;
 	float *got;
 
-	free(forward_prompt(r, 0, LONG));
+	prefill(r, 0, length);
 	for (uint32_t i = 0; i < r->per_slot && ret == 0; i++) {
 		ret = r->b->ops->save_page(r->b, a[i], host);
 		if (ret == 0)
@@ -486,7 +509,7 @@ static void check_preemption(const struct run *r, const float *want)
 			ret = r->b->ops->load_page(r->b, a[i], host);
 	}
 	got = forward(r, &last, 1);
-	expect(ret == 0 && same_bits(got, want + (LONG - 1) * vocab, vocab * sizeof(float)),
+	expect(ret == 0 && same_bits(got, want + (length - 1) * vocab, vocab * sizeof(float)),
 		"the same bits: after swapping out and in");
 	free(got);
 	free(host);
@@ -495,14 +518,22 @@ static void check_preemption(const struct run *r, const float *want)
 static void check_invariance(uint32_t heads, uint32_t kv_heads, uint32_t head_dim)
 {
 	struct og_gw_model opts = shape(heads, kv_heads, head_dim);
-	struct run r = begin(&opts, SLOTS);
-	float *want = forward_prompt(&r, 3, LONG);
+	struct run r;
+	float *want;
+
+	if (is_small && head_dim != 64)
+		opts.layers = 1;
+	r = begin(&opts, slots);
+	want = forward_prompt(&r, 3, length);
 
 	printf("-- heads %u/%u of %u\n", heads, kv_heads, head_dim);
-	check_pieces(&r, want);
-	check_tuned(&r, want, LONG);
+	if (!is_tiny)
+		check_pieces(&r, want);
+	if (!is_tiny || head_dim == 22)
+		check_tuned(&r, want, length);
 	check_tuned(&r, want, 50);
-	check_company(&r, want);
+	if (!is_tiny)
+		check_company(&r, want);
 	check_preemption(&r, want);
 	free(want);
 	end(&r);
@@ -515,8 +546,8 @@ static void check_hostile(void)
 	struct og_gw_model opts = shape(4, 2, 64);
 	struct run r = begin(&opts, 2);
 	struct og_backend_opts huge = {.model = r.m, .nb_pages = UINT32_MAX, .rows_max = 16};
-	struct og_row row = {tokens[0], 0, 0, true};
-	struct og_batch batch = {&row, 1, r.tables, r.per_slot, NULL};
+	struct og_row row = {tokens[0], 0, 0, true, NULL};
+	struct og_batch batch = {&row, 1, r.tables, r.per_slot, NULL, NULL};
 	uint32_t wrong_page = 1u << 30;
 	struct og_backend *b;
 	float *before, *after;
@@ -527,13 +558,13 @@ static void check_hostile(void)
 	ret = og_cuda_forward_create(&b, &huge, 0, og_log_write, NULL, err, sizeof(err));
 	expect(ret == -ENOMEM && err[0], "a cache larger than the device: %s", err);
 	row.token = r.m->hp.vocab;
-	expect(r.b->ops->forward(r.b, &batch) == -ERANGE, "a token beyond the vocabulary");
+	expect(og_backend_forward(r.b, &batch) == -ERANGE, "a token beyond the vocabulary");
 	row.token = 0;
 	batch.tables = &wrong_page;
-	expect(r.b->ops->forward(r.b, &batch) == -ERANGE, "a page that does not exist");
+	expect(og_backend_forward(r.b, &batch) == -ERANGE, "a page that does not exist");
 	batch.tables = r.tables;
-	row.pos = LONG * 2;
-	expect(r.b->ops->forward(r.b, &batch) == -E2BIG, "a position beyond the table");
+	row.pos = length * 2;
+	expect(og_backend_forward(r.b, &batch) == -E2BIG, "a position beyond the table");
 	after = forward_prompt(&r, 1, 20);
 	expect(!r.b->is_lost && same_bits(before, after, 20ull * r.m->hp.vocab * sizeof(float)),
 		"after all that the device computes as before");
@@ -543,9 +574,59 @@ static void check_hostile(void)
 	end(&r);
 }
 
+/* In one batch rows that draw, more than are computed at a time, and rows that want logits. */
+static void check_drawing(void)
+{
+	enum { ROWS = 200 };
+	struct og_gw_model opts = shape(4, 2, 64);
+	struct run r = begin(&opts, 2);
+	size_t vocab = r.m->hp.vocab;
+	struct og_sampler_item *scratch = calloc(vocab, sizeof(*scratch));
+	float *want = forward_prompt(&r, 0, ROWS), *got = calloc(ROWS * vocab, sizeof(*got));
+	uint32_t drawn[ROWS], id, nb_draws = 0;
+	struct og_draw draws[ROWS];
+	struct og_row rows[ROWS];
+	struct og_batch batch = {rows, ROWS, r.tables, r.per_slot, got, drawn};
+	struct og_infer_params p;
+	bool ok = true, same = true;
+
+	og_infer_params_default(&p);
+	for (uint32_t i = 0; i < ROWS; i++) {
+		p.temperature = (float)(i % 3) / 2;
+		p.top_p = i % 2 ? 0.8f : 1;
+		og_draw_init(&draws[i], &p, i);
+		rows[i] =
+			(struct og_row){tokens[i], i, 0, i % 4 == 2, i % 4 == 2 ? NULL : &draws[i]};
+		nb_draws += i % 4 != 2;
+	}
+	ok &= og_backend_forward(r.b, &batch) == 0;
+	for (uint32_t i = 0; i < ROWS && ok; i++) {
+		if (rows[i].wants_logits)
+			same &= same_bits(got + i * vocab, want + i * vocab, vocab * sizeof(float));
+		else
+			same &= og_sampler_draw(&id, &draws[i], want + i * vocab, (uint32_t)vocab,
+					scratch) == 0 &&
+				drawn[i] == id;
+	}
+	expect(ok && same, "%u rows draw what the host draws, %u get their logits", nb_draws,
+		ROWS - nb_draws);
+	free(scratch);
+	free(want);
+	free(got);
+	end(&r);
+}
+
 int main(int argc, char **argv)
 {
-	int ret = og_cuda_device_open(&dev, 0, og_log_write, err, sizeof(err));
+	int ret;
+
+	if (argc > 1) {
+		is_tiny = strcmp(argv[1], "--tiny") == 0;
+		is_small = true;
+		length = 320;
+		slots = 18;
+	}
+	ret = og_cuda_device_open(&dev, 0, og_log_write, err, sizeof(err));
 
 	if (ret == -ENODEV) {
 		printf("skipped: %s\n", err);
@@ -564,6 +645,7 @@ int main(int argc, char **argv)
 	check_invariance(4, 2, 64);
 	check_invariance(8, 2, 128);
 	check_invariance(3, 1, 22);
+	check_drawing();
 	check_hostile();
 	og_cuda_device_close(&dev);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);

@@ -23,7 +23,7 @@ static int compute(const struct og_model *m, const uint32_t *ids, uint32_t n, fl
 	struct og_backend_opts opts = {.model = m, .nb_pages = PAGES, .rows_max = TOKENS_MAX};
 	struct og_row rows[TOKENS_MAX];
 	uint32_t tables[PAGES];
-	struct og_batch batch = {rows, n, tables, PAGES, logits};
+	struct og_batch batch = {rows, n, tables, PAGES, logits, NULL};
 	struct og_backend *b;
 	int ret = og_cuda_forward_create(&b, &opts, 0, og_log_write, NULL, err, sizeof(err));
 
@@ -32,8 +32,8 @@ static int compute(const struct og_model *m, const uint32_t *ids, uint32_t n, fl
 	for (uint32_t i = 0; i < PAGES; i++)
 		tables[i] = PAGES - 1 - i;
 	for (uint32_t i = 0; i < n; i++)
-		rows[i] = (struct og_row){ids[i], i, 0, true};
-	ret = b->ops->forward(b, &batch);
+		rows[i] = (struct og_row){ids[i], i, 0, true, NULL};
+	ret = og_backend_forward(b, &batch);
 	b->ops->destroy(b);
 	return ret;
 }

@@ -38,15 +38,15 @@ static int forward(struct cli *c, uint32_t from, float *logits)
 {
 	struct og_row rows[TOKENS_MAX];
 	uint32_t table[PAGES], n = c->count - from;
-	struct og_batch batch = {rows, n, table, PAGES, logits};
+	struct og_batch batch = {rows, n, table, PAGES, logits, NULL};
 
 	if (!c->backend)
 		return from > 0 ? -1 : og_ref_forward(c->model, c->tokens, c->count, logits);
 	for (uint32_t i = 0; i < PAGES; i++)
 		table[i] = i;
 	for (uint32_t i = 0; i < n; i++)
-		rows[i] = (struct og_row){c->tokens[from + i], from + i, 0, true};
-	return c->backend->ops->forward(c->backend, &batch);
+		rows[i] = (struct og_row){c->tokens[from + i], from + i, 0, true, NULL};
+	return og_backend_forward(c->backend, &batch);
 }
 
 static json_t *answer_logits(struct cli *c)

@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 out=${OUT:-$dir}
-programs="cuda_check cuda_bench cuda_logits"
+programs="cuda_check cuda_draw cuda_bench cuda_logits"
 section() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
@@ -34,7 +34,7 @@ build_kernels() {
   "$nvcc" -fatbin -std=c++17 -O3 -t 0 -Werror all-warnings -Xptxas -warn-spills,-warn-lmem-usage \
     -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_86,code=sm_86 \
     '-gencode=arch=compute_89,code=[sm_89,compute_89]' -gencode=arch=compute_90a,code=sm_90a \
-    -o "$1/kernels.fatbin" gpu/cuda/kernels.cu &&
+    -I . -o "$1/kernels.fatbin" gpu/cuda/kernels.cu &&
     "$cuda/bin/bin2c" -c -n og_cuda_fatbin "$1/kernels.fatbin" >"$1/kernels_image.c"
 }
 
@@ -111,6 +111,7 @@ step "checks against gpu/ref" 180 "$dir/cuda_check" > >(tee "$out/check.log") 2>
 status=$?
 wait
 [ "$status" = 77 ] && exit 77
+step "tokens drawn as the host draws them" 60 "$dir/cuda_draw"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
 step "checks against transformers" 90 python3 tests/gpu/transformers_check.py "$dir/cuda_logits"
 : >"$out/results.jsonl"

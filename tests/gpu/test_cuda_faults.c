@@ -187,38 +187,98 @@ Test(cuda_faults, another_thread_than_the_one_that_loaded_may_compute)
 	og_engine_destroy(e);
 }
 
+static struct og_backend *start_backend(struct og_model **m, const struct og_cuda_tuning *tuning)
+{
+	struct og_gw_model opts = og_gw_small();
+	struct og_gw w = og_gw_model_file(&opts);
+	struct og_backend *b;
+	char path[64];
+
+	og_gw_save(&w, path);
+	cr_assert_eq(og_model_open_background(m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	unlink(path);
+	og_gw_fini(&w);
+	cr_assert_eq(og_cuda_forward_create(&b,
+			     &(struct og_backend_opts){.model = *m, .nb_pages = 4, .rows_max = 8},
+			     0, NULL, tuning, err, sizeof(err)),
+		0, "%s", err);
+	return b;
+}
+
 /* Work that never ends is given up; nothing is freed then, for that could block. */
 Test(cuda_faults, work_that_never_ends_is_given_up)
 {
 	struct fake_cuda *d = driver();
-	struct og_gw_model opts = og_gw_small();
-	struct og_gw w = og_gw_model_file(&opts);
 	struct og_cuda_tuning tuning = {.wait_ms = 20};
-	struct og_row row = {1, 0, 0, true};
+	struct og_row row = {1, 0, 0, true, NULL};
 	uint32_t table[1] = {0};
-	struct og_batch batch = {&row, 1, table, 1, NULL};
-	struct og_backend *b;
+	struct og_batch batch = {&row, 1, table, 1, NULL, NULL};
 	struct og_model *m;
-	char path[64];
+	struct og_backend *b = start_backend(&m, &tuning);
 
-	og_gw_save(&w, path);
-	cr_assert_eq(
-		og_model_open_background(&m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
-	unlink(path);
 	batch.logits = calloc(m->hp.vocab, sizeof(float));
-	cr_assert_eq(og_cuda_forward_create(&b,
-			     &(struct og_backend_opts){.model = m, .nb_pages = 4, .rows_max = 8}, 0,
-			     NULL, &tuning, err, sizeof(err)),
-		0, "%s", err);
-	cr_expect_eq(b->ops->forward(b, &batch), 0);
+	cr_expect_eq(og_backend_forward(b, &batch), 0);
 	d->hangs = true;
-	cr_expect_eq(b->ops->forward(b, &batch), -ETIMEDOUT);
+	cr_expect_eq(og_backend_forward(b, &batch), -ETIMEDOUT);
 	cr_expect(b->is_lost);
-	cr_expect_eq(b->ops->forward(b, &batch), -EIO);
+	cr_expect_eq(og_backend_forward(b, &batch), -EIO);
 	cr_expect_eq(b->ops->save_page(b, 0, batch.logits), -EIO);
 	b->ops->destroy(b);
 	cr_expect_gt(d->nb_live, 0);
 	free(batch.logits);
 	og_model_close(m);
-	og_gw_fini(&w);
+}
+
+/* Two steps are begun without a wait; the first that is waited for says that the device is gone. */
+Test(cuda_faults, steps_in_flight_that_never_end_are_given_up)
+{
+	struct fake_cuda *d = driver();
+	struct og_cuda_tuning tuning = {.wait_ms = 20};
+	struct og_draw draw = {.top_k = OG_DRAW_ALL, .top_p = OG_DRAW_ALL};
+	struct og_row row = {1, 0, 7, false, &draw};
+	uint32_t tables[8] = {0}, token = 99;
+	struct og_batch batch = {&row, 1, tables, 1, NULL, &token};
+	struct og_model *m;
+	struct og_backend *b = start_backend(&m, &tuning);
+
+	cr_expect_eq(b->ops->collect(b), -EINVAL);
+	row.slot = 8; /* beyond rows_max */
+	cr_expect_eq(b->ops->submit(b, &batch), -ERANGE);
+	row.slot = 7;
+	cr_expect_eq(og_backend_forward(b, &batch), 0);
+	cr_expect_eq(token, 0); /* what kernels that compute nothing draw */
+	cr_expect_eq(b->host_bytes_total, sizeof(uint64_t));
+	d->hangs = true;
+	cr_expect_eq(b->ops->submit(b, &batch), 0);
+	row.token = OG_TOKEN_DRAWN;
+	row.pos = 1;
+	cr_expect_eq(b->ops->submit(b, &batch), 0);
+	cr_expect_eq(b->ops->submit(b, &batch), -EBUSY);
+	cr_expect_not(b->is_lost);
+	cr_expect_eq(b->ops->collect(b), -ETIMEDOUT);
+	cr_expect(b->is_lost);
+	cr_expect_eq(b->ops->collect(b), -EIO);
+	b->ops->destroy(b);
+	og_model_close(m);
+}
+
+/* Requests with two steps in flight end with an error each, and the engine is lost. */
+Test(cuda_faults, a_device_that_hangs_ends_the_requests_in_flight)
+{
+	struct fake_cuda *d = driver();
+	struct og_engine *e;
+
+	cr_assert_eq(try_start(&e, 0), 0, "%s", err);
+	ask_all(e);
+	og_engine_step(e);
+	og_engine_step(e);
+	cr_expect_gt(og_engine_stats(e)->steps_ahead_total, 0);
+	d->fail_at = d->nb_calls + 1; /* the wait, or what begins the next step */
+	d->result = 719;
+	d->sticky = true;
+	run(e);
+	cr_expect_gt(count_ends(), 0);
+	cr_expect_eq(og_engine_stats(e)->lost, 1);
+	cr_expect_eq(og_engine_stats(e)->kv_tokens_used, 0);
+	og_engine_destroy(e);
 }

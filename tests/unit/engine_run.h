@@ -1,5 +1,6 @@
 /*
- * engine_run.h: drives an engine over a small random model, for the tests of the engine.
+ * engine_run.h: drives an engine over a small random model, for the tests of the engine: on the CPU, or
+ * with OG_TEST_CUDA in the environment on the CUDA back end.
  */
 #pragma once
 #include "gguf_writer.h"
@@ -38,7 +39,7 @@ static inline struct og_engine *start_model(const struct og_gw_model *m, struct 
 	og_gw_fini(&w);
 	opts.path = path;
 	if (opts.backend == OG_BACKEND_AUTO)
-		opts.backend = OG_BACKEND_CPU;
+		opts.backend = getenv("OG_TEST_CUDA") ? OG_BACKEND_CUDA : OG_BACKEND_CPU;
 	opts.threads = 2;
 	cr_assert_eq(og_engine_create(&e, &opts, err, sizeof(err)), 0, "%s", err);
 	unlink(path);
@@ -78,6 +79,9 @@ struct ask {
 	bool ignore_eos;
 	uint32_t stop_token; /* 0: none */
 	float repetition, frequency, presence;
+	uint32_t top_k;
+	float top_p; /* 0: 1 */
+	float min_p;
 };
 
 static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
@@ -91,6 +95,9 @@ static inline int ask(struct og_engine *e, uint64_t id, struct ask a)
 	p.max_tokens = a.max_tokens;
 	p.temperature = a.temperature;
 	p.seed = a.seed;
+	p.top_k = a.top_k;
+	p.top_p = a.top_p > 0 ? a.top_p : 1;
+	p.min_p = a.min_p;
 	p.logprobs = a.logprobs;
 	p.top_logprobs = a.top;
 	p.ignore_eos = a.ignore_eos;

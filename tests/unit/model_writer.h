@@ -24,7 +24,7 @@ struct og_mw {
 	uint32_t window;  /* 0: none */
 	uint32_t pattern; /* every n-th layer is without */
 	uint32_t original_context;
-	bool biases, tied, qk_norm, gemma, post_norms, fused, llama3, longrope;
+	bool biases, out_bias, tied, qk_norm, gemma, post_norms, fused, llama3, longrope;
 	float attn_cap, logit_cap;
 	enum og_dtype dtype; /* of matrices in GGUF */
 	enum og_dtype folder_dtype;
@@ -220,6 +220,7 @@ static inline void og_mw_layer(struct og_mw_list *l, const struct og_mw *m, uint
 		{"self_attn.q_proj.bias", "attn_q.bias", q, 1, 0.3f, m->biases},
 		{"self_attn.k_proj.bias", "attn_k.bias", kv, 1, 0.3f, m->biases},
 		{"self_attn.v_proj.bias", "attn_v.bias", kv, 1, 0.3f, m->biases},
+		{"self_attn.o_proj.bias", "attn_output.bias", m->width, 1, 0.3f, m->out_bias},
 		{"self_attn.q_norm.weight", "attn_q_norm.weight", m->head_dim, 1, 0.2f, m->qk_norm},
 		{"self_attn.k_norm.weight", "attn_k_norm.weight", m->head_dim, 1, 0.2f, m->qk_norm},
 		{"post_attention_layernorm.weight",

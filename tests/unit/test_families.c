@@ -73,13 +73,13 @@ static float *computed(const struct og_model *m)
 	struct og_backend_opts opts = {m, PAGES, TOKENS, 2, TOKENS};
 	struct og_row rows[TOKENS];
 	uint32_t table[PAGES] = {0};
-	struct og_batch batch = {rows, TOKENS, table, PAGES, logits};
+	struct og_batch batch = {rows, TOKENS, table, PAGES, logits, NULL};
 	struct og_backend *b;
 
 	for (uint32_t i = 0; i < TOKENS; i++)
-		rows[i] = (struct og_row){tokens[i], i, 0, true};
+		rows[i] = (struct og_row){tokens[i], i, 0, true, NULL};
 	cr_assert_eq(og_cpu_backend_create(&b, &opts, NULL), 0);
-	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	cr_assert_eq(og_backend_forward(b, &batch), 0);
 	b->ops->destroy(b);
 	return logits;
 }

@@ -2,6 +2,7 @@
 #include "gpu/backend.h"
 #include "gpu/cpu/kernels.h"
 #include "gpu/ref/forward.h"
+#include "gpu/sampler.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -45,12 +46,12 @@ static float *forward(
 {
 	float *logits = calloc((size_t)n * m->hp.vocab, sizeof(float));
 	uint32_t tables[SLOTS * SLOT_PAGES];
-	struct og_batch batch = {rows, n, tables, SLOT_PAGES, logits};
+	struct og_batch batch = {rows, n, tables, SLOT_PAGES, logits, NULL};
 
 	/* Neighbours in a sequence are none in memory. */
 	for (uint32_t i = 0; i < OG_ARRAY_LEN(tables); i++)
 		tables[i] = i * 7 % OG_ARRAY_LEN(tables);
-	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	cr_assert_eq(og_backend_forward(b, &batch), 0);
 	return logits;
 }
 
@@ -60,7 +61,7 @@ static float *forward_all(struct og_backend *b, const struct og_model *m, uint32
 	struct og_row rows[TOKENS];
 
 	for (uint32_t i = 0; i < TOKENS; i++)
-		rows[i] = (struct og_row){tokens[i], i, slot, true};
+		rows[i] = (struct og_row){tokens[i], i, slot, true, NULL};
 	return forward(b, m, rows, TOKENS);
 }
 
@@ -172,7 +173,7 @@ static void expect_same_by_pieces(struct og_backend *b, const struct og_model *m
 		float *got;
 
 		for (uint32_t i = 0; i < n; i++)
-			rows[i] = (struct og_row){tokens[at + i], at + i, slot, true};
+			rows[i] = (struct og_row){tokens[at + i], at + i, slot, true, NULL};
 		got = forward(b, m, rows, n);
 		cr_expect_arr_eq(got, want + (size_t)at * m->hp.vocab,
 			(size_t)n * m->hp.vocab * sizeof(float), "pieces of %u at %u", piece, at);
@@ -220,8 +221,8 @@ Test(forward, gives_the_same_bits_alone_and_in_company)
 	want = forward_all(b, m, 0);
 	/* The same tokens, row by row among those of another sequence. */
 	for (uint32_t i = 0; i < TOKENS; i++) {
-		rows[2 * i] = (struct og_row){tokens[TOKENS - 1 - i], i, 2, false};
-		rows[2 * i + 1] = (struct og_row){tokens[i], i, 1, true};
+		rows[2 * i] = (struct og_row){tokens[TOKENS - 1 - i], i, 2, false, NULL};
+		rows[2 * i + 1] = (struct og_row){tokens[i], i, 1, true, NULL};
 	}
 	got = forward(b, m, rows, 2 * TOKENS);
 	cr_expect_arr_eq(got, want, (size_t)TOKENS * m->hp.vocab * sizeof(float));
@@ -247,7 +248,7 @@ Test(forward, attends_over_more_than_one_block_of_positions)
 	b = start(m, NULL, 1);
 	for (uint32_t i = 0; i < LONG; i++) {
 		text[i] = tokens[i * 7 % TOKENS];
-		rows[i] = (struct og_row){text[i], i, 0, true};
+		rows[i] = (struct og_row){text[i], i, 0, true, NULL};
 	}
 	want = malloc((size_t)LONG * m->hp.vocab * sizeof(float));
 	cr_assert_eq(og_ref_forward(m, text, LONG, want), 0);
@@ -282,11 +283,11 @@ Test(forward, gives_the_same_bits_from_whatever_pages)
 	want = calloc(m->hp.vocab, sizeof(float));
 	got = calloc(m->hp.vocab, sizeof(float));
 	for (uint32_t i = 0; i < LONG; i++)
-		rows[i] = (struct og_row){tokens[i * 7 % TOKENS], i, 0, i == LONG - 1};
+		rows[i] = (struct og_row){tokens[i * 7 % TOKENS], i, 0, i == LONG - 1, NULL};
 	batch.nb_rows = LONG;
 	batch.tables = there;
 	batch.logits = want;
-	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	cr_assert_eq(og_backend_forward(b, &batch), 0);
 	/* All of it by way of the host to other pages, and the last row once more. */
 	for (uint32_t i = 0; i < PAGES; i++) {
 		cr_assert_eq(b->ops->save_page(b, there[i], host), 0);
@@ -298,11 +299,57 @@ Test(forward, gives_the_same_bits_from_whatever_pages)
 	batch.nb_rows = 1;
 	batch.tables = elsewhere;
 	batch.logits = got;
-	cr_assert_eq(b->ops->forward(b, &batch), 0);
+	cr_assert_eq(og_backend_forward(b, &batch), 0);
 	cr_expect_arr_eq(got, want, m->hp.vocab * sizeof(float));
 	free(want);
 	free(got);
 	free(host);
 	b->ops->destroy(b);
+	og_model_close(m);
+}
+
+/* A row of the next step goes on from what this one drew, before anybody has looked. */
+Test(forward, draws_as_the_sampler_does_and_goes_on_from_there)
+{
+	enum { STEPS = 6 };
+	struct og_gw_model opts = og_gw_small();
+	struct og_model *m = load(&opts);
+	struct og_backend *b = start(m, NULL, 2), *other = start(m, NULL, 1);
+	float *scratch = calloc(2 * m->hp.vocab, sizeof(float));
+	struct og_sampler_item *items = calloc(m->hp.vocab, sizeof(*items));
+	uint32_t table[2 * SLOT_PAGES], drawn[STEPS][2], token = tokens[0];
+	struct og_infer_params p;
+
+	for (uint32_t i = 0; i < OG_ARRAY_LEN(table); i++)
+		table[i] = i;
+	og_infer_params_default(&p);
+	p.temperature = 1.5f;
+	p.top_p = 0.9f;
+	for (uint32_t i = 0; i < STEPS; i++) {
+		struct og_draw draw;
+		struct og_row rows[2] = {{tokens[0], i, 1, true, NULL},
+			{i ? OG_TOKEN_DRAWN : tokens[0], i, 0, false, &draw}};
+		struct og_batch batch = {rows, 2, table, SLOT_PAGES, scratch, drawn[i]};
+
+		og_draw_init(&draw, &p, i);
+		cr_assert_eq(b->ops->submit(b, &batch), 0);
+		if (i > 0)
+			cr_assert_eq(b->ops->collect(b), 0);
+	}
+	cr_assert_eq(b->ops->collect(b), 0);
+	for (uint32_t i = 0; i < STEPS; i++) {
+		struct og_row row = {token, i, 0, true, NULL};
+		float *logits = forward(other, m, &row, 1);
+		struct og_draw draw;
+
+		og_draw_init(&draw, &p, i);
+		cr_assert_eq(og_sampler_draw(&token, &draw, logits, m->hp.vocab, items), 0);
+		cr_expect_eq(drawn[i][1], token, "step %u", i);
+		free(logits);
+	}
+	free(scratch);
+	free(items);
+	b->ops->destroy(b);
+	other->ops->destroy(other);
 	og_model_close(m);
 }

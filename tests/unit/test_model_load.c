@@ -85,16 +85,16 @@ static int forward(const struct og_model *m, float *logits)
 	struct og_backend_opts opts = {m, 1, TOKENS, 1, TOKENS};
 	struct og_row rows[TOKENS];
 	uint32_t table = 0;
-	struct og_batch batch = {rows, TOKENS, &table, 1, logits};
+	struct og_batch batch = {rows, TOKENS, &table, 1, logits, NULL};
 	struct og_backend *b;
 	int ret;
 
 	for (uint32_t i = 0; i < TOKENS; i++)
-		rows[i] = (struct og_row){i * 7, i, 0, true};
+		rows[i] = (struct og_row){i * 7, i, 0, true, NULL};
 	ret = og_cpu_backend_create(&b, &opts, NULL);
 	if (ret < 0)
 		return ret;
-	ret = b->ops->forward(b, &batch);
+	ret = og_backend_forward(b, &batch);
 	b->ops->destroy(b);
 	return ret;
 }

@@ -10,11 +10,20 @@ enum { N = 1000 };
 
 static struct og_sampler_item scratch[N];
 
+static int try_pick(uint32_t *id, const struct og_infer_params *p, const float *logits, uint32_t n,
+	uint64_t pos)
+{
+	struct og_draw d;
+
+	og_draw_init(&d, p, pos);
+	return og_sampler_draw(id, &d, logits, n, scratch);
+}
+
 static uint32_t pick(const struct og_infer_params *p, const float *logits, uint32_t n, uint64_t pos)
 {
 	uint32_t id = UINT32_MAX;
 
-	cr_assert_eq(og_sampler_pick(&id, p, logits, n, pos, scratch), 0);
+	cr_assert_eq(try_pick(&id, p, logits, n, pos), 0);
 	cr_assert_lt(id, n);
 	return id;
 }
@@ -62,9 +71,9 @@ Test(sampler, refuses_logits_that_are_no_numbers)
 	struct og_infer_params p = hot(0);
 	uint32_t id;
 
-	cr_expect_eq(og_sampler_pick(&id, &p, logits, 3, 0, scratch), -EDOM);
+	cr_expect_eq(try_pick(&id, &p, logits, 3, 0), -EDOM);
 	p.temperature = 1;
-	cr_expect_eq(og_sampler_pick(&id, &p, logits, 3, 0, scratch), -EDOM);
+	cr_expect_eq(try_pick(&id, &p, logits, 3, 0), -EDOM);
 }
 
 Test(sampler, takes_an_infinite_logit)
@@ -228,4 +237,47 @@ Test(sampler, gives_log_probabilities_best_first)
 	cr_expect_float_eq(out[2].logit, log(2 / 8.), 1e-6);
 	/* No more than there are. */
 	cr_expect_eq(og_sampler_logprobs(out, 0, 5, logits, 4, scratch), 5);
+}
+
+Test(draw, weights_are_powers_of_two_to_eight_digits)
+{
+	for (float y = 0; y > -39; y -= 0.001f) {
+		double got = (double)og_draw_weight(y, 0, 1), want = exp2(40 + (double)y);
+
+		cr_expect(fabs(got - want) <= 1 + want * 5e-8, "2^%g: %g, not %g", (double)y, got,
+			want);
+	}
+	cr_expect_eq(og_draw_weight(3, 3, 7), 1ull << 40);
+	cr_expect_eq(og_draw_weight(-40, 0, 1), 1);
+	cr_expect_eq(og_draw_weight(-40.001f, 0, 1), 0);
+	cr_expect_eq(og_draw_weight(-INFINITY, 0, 1), 0);
+	cr_expect_eq(og_draw_weight(NAN, 0, 1), 0);
+}
+
+Test(draw, keys_are_in_the_order_of_logits)
+{
+	static const float logits[] = {
+		-3.402823466e38f, -2, -1, -1e-40f, 0, 1e-40f, 1, 2, INFINITY};
+
+	cr_expect_eq(og_draw_key(NAN), 0);
+	cr_expect_eq(og_draw_key(-INFINITY), 0);
+	cr_expect_eq(og_draw_key(-0.0f), og_draw_key(0));
+	cr_expect_gt(og_draw_key(logits[0]), 0);
+	for (size_t i = 1; i < OG_ARRAY_LEN(logits); i++)
+		cr_expect_gt(og_draw_key(logits[i]), og_draw_key(logits[i - 1]));
+}
+
+Test(draw, takes_the_upper_half_of_a_product)
+{
+	struct og_rand r;
+
+	og_rand_seeded(&r, 3);
+	for (int i = 0; i < 1000; i++) {
+		uint64_t a = og_rand_u64(&r), b = og_rand_u64(&r) >> i % 64;
+
+		cr_assert_eq(og_draw_part(a, b), (uint64_t)((unsigned __int128)a * b >> 64));
+	}
+	cr_expect_eq(og_draw_part(UINT64_MAX, UINT64_MAX), UINT64_MAX - 1);
+	cr_expect_eq(og_draw_share(100, UINT32_MAX), 99);
+	cr_expect_eq(og_draw_share(1, 5), 1);
 }

@@ -1,21 +1,109 @@
 /*
- * libcuda.c: plays the CUDA driver for tests of faults: device memory is host memory, kernels compute
- * nothing, and the call that a test names fails the way the real one does.
+ * libcuda.c: plays the CUDA driver for tests: device memory is host memory, streams are synchronous,
+ * and the call that a test names fails the way the real one does. What kernels do: device.h. With
+ * FAKE_CUDA_LATE in the environment nothing is done before somebody waits for it, and an event is
+ * over a little after the work before it.
  *
  * It is found as libcuda.so.1 through LD_LIBRARY_PATH, so what runs is the product as it is.
  */
 #include "tests/gpu/fake/libcuda.h"
+
+#include "tests/gpu/fake/device.h"
 
 #include <cuda.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-static struct fake_cuda state = {.memory_bytes = 1ull << 30};
+enum {
+	SHARED_BYTES = 48 * 1024, /* that a block has without asking */
+	SHARED_BYTES_MAX =
+		99 * 1024, /* that it can ask for, on the smallest of the devices served */
+	THREADS_MAX = 1024,
+	FUNCTIONS_MAX = 256,
+};
+
+static struct fake_cuda state = {.memory_bytes = 1ull << 30, .nb_processors = 132};
+
+static struct function {
+	const void *kernel;
+	unsigned shared_bytes_max;
+} functions[FUNCTIONS_MAX];
+static size_t nb_functions;
+static bool is_broken; /* a kernel went wrong: nothing works after that */
 
 struct fake_cuda *fake_cuda(void)
 {
 	return &state;
+}
+
+/* ---- Work that waits to be done; streams keep to one order. ---- */
+
+struct work {
+	enum { SET, COPY, LAUNCH } what;
+	void *to;
+	const void *from;
+	size_t bytes;
+	unsigned char value;
+	struct fake_launch launch;
+};
+
+struct event {
+	uint64_t behind; /* so much work */
+	uint32_t nb_asked;
+};
+
+static struct work *queue;
+static uint64_t nb_queued, nb_done, nb_dropped; /* nb_dropped: before the queue's first */
+static size_t queue_room;
+static bool is_late;
+
+static void do_work(const struct work *w)
+{
+	fake_device_show();
+	if (w->what == SET)
+		memset(w->to, w->value, w->bytes);
+	else if (w->what == COPY)
+		memcpy(w->to, w->from, w->bytes);
+	else if (!is_broken)
+		is_broken = !fake_device_run(&w->launch);
+	fake_device_hide();
+}
+
+static void do_until(uint64_t end)
+{
+	for (; nb_done < end; nb_done++) {
+		struct work *w = &queue[nb_done - nb_dropped];
+
+		do_work(w);
+		if (w->what == LAUNCH)
+			free(w->launch.params);
+	}
+	if (nb_done == nb_queued)
+		nb_dropped = nb_done;
+}
+
+static void do_all(void)
+{
+	if (!state.hangs)
+		do_until(nb_queued);
+}
+
+static void begin(struct work w)
+{
+	if (!is_late) {
+		do_work(&w);
+		return;
+	}
+	if (w.what == LAUNCH)
+		w.launch.params = fake_device_keep(w.launch.kernel, w.launch.params);
+	if (nb_queued - nb_dropped == queue_room) {
+		queue_room = queue_room ? 2 * queue_room : 64;
+		queue = realloc(queue, queue_room * sizeof(*queue));
+		if (!queue)
+			abort();
+	}
+	queue[nb_queued++ - nb_dropped] = w;
 }
 
 static _Thread_local CUcontext current; /* contexts belong to threads */
@@ -24,6 +112,8 @@ static _Thread_local CUcontext current; /* contexts belong to threads */
 static CUresult call(void)
 {
 	state.nb_calls++;
+	if (is_broken)
+		return CUDA_ERROR_LAUNCH_FAILED;
 	if (state.nb_calls == state.fail_at ||
 		(state.sticky && state.fail_at && state.nb_calls > state.fail_at))
 		return (CUresult)state.result;
@@ -47,6 +137,7 @@ static CUresult drop(void *p)
 {
 	CUresult ret = call();
 
+	do_all();
 	/* What fails still frees: this driver must not leak under a leak checker. */
 	free(p);
 	state.nb_live--;
@@ -55,6 +146,11 @@ static CUresult drop(void *p)
 
 CUresult cuInit(unsigned flags)
 {
+	const char *processors = getenv("FAKE_CUDA_PROCESSORS");
+
+	is_late = getenv("FAKE_CUDA_LATE") != NULL;
+	if (processors)
+		state.nb_processors = (uint32_t)strtoul(processors, NULL, 10);
 	return call();
 }
 
@@ -84,15 +180,31 @@ CUresult cuDeviceGetCount(int *count)
 
 CUresult cuDeviceGetName(char *name, int len, CUdevice dev)
 {
-	strncpy(name, "a device that computes nothing", (size_t)len);
+	strncpy(name, "a device of a test", (size_t)len);
 	return call();
 }
 
 CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attribute, CUdevice dev)
 {
-	*pi = attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR   ? 9
-	      : attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? 0
-									  : 132;
+	switch (attribute) {
+	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+		*pi = 9;
+		break;
+	case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+		*pi = 0;
+		break;
+	case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+		*pi = (int)state.nb_processors;
+		break;
+	case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
+		*pi = SHARED_BYTES_MAX;
+		break;
+	case CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH:
+		*pi = 1;
+		break;
+	default:
+		*pi = 132;
+	}
 	return call();
 }
 
@@ -129,12 +241,25 @@ CUresult cuMemGetInfo(size_t *free_bytes, size_t *total)
 
 CUresult cuMemAlloc(CUdeviceptr *dptr, size_t bytesize)
 {
-	return make((void **)dptr, bytesize);
+	CUresult ret = call();
+	void *p;
+
+	if (ret != CUDA_SUCCESS)
+		return ret;
+	p = bytesize > state.memory_bytes ? NULL : fake_device_alloc(bytesize);
+	if (!p)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	*dptr = (CUdeviceptr)p;
+	state.nb_live++;
+	return CUDA_SUCCESS;
 }
 
 CUresult cuMemFree(CUdeviceptr dptr)
 {
-	return drop((void *)dptr);
+	do_all();
+	fake_device_free((void *)dptr);
+	state.nb_live--;
+	return call();
 }
 
 CUresult cuMemAllocHost(void **pp, size_t bytesize)
@@ -149,25 +274,26 @@ CUresult cuMemFreeHost(void *p)
 
 CUresult cuMemsetD8Async(CUdeviceptr dst, unsigned char uc, size_t n, CUstream stream)
 {
-	memset((void *)dst, uc, n);
+	begin((struct work){.what = SET, .to = (void *)dst, .value = uc, .bytes = n});
 	return call();
 }
 
 CUresult cuMemcpyHtoDAsync(CUdeviceptr dst, const void *src, size_t n, CUstream stream)
 {
-	memcpy((void *)dst, src, n);
+	begin((struct work){.what = COPY, .to = (void *)dst, .from = src, .bytes = n});
 	return call();
 }
 
 CUresult cuMemcpyDtoHAsync(void *dst, CUdeviceptr src, size_t n, CUstream stream)
 {
-	memcpy(dst, (const void *)src, n);
+	begin((struct work){.what = COPY, .to = dst, .from = (const void *)src, .bytes = n});
 	return call();
 }
 
 CUresult cuMemcpyDtoDAsync(CUdeviceptr dst, CUdeviceptr src, size_t n, CUstream stream)
 {
-	memcpy((void *)dst, (const void *)src, n);
+	begin((struct work){
+		.what = COPY, .to = (void *)dst, .from = (const void *)src, .bytes = n});
 	return call();
 }
 
@@ -188,7 +314,7 @@ CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned flags)
 
 CUresult cuEventCreate(CUevent *event, unsigned flags)
 {
-	return make((void **)event, 1);
+	return make((void **)event, sizeof(struct event));
 }
 
 CUresult cuEventDestroy(CUevent event)
@@ -198,12 +324,18 @@ CUresult cuEventDestroy(CUevent event)
 
 CUresult cuEventRecord(CUevent event, CUstream stream)
 {
+	*(struct event *)(void *)event = (struct event){.behind = nb_queued};
 	return call();
 }
 
 CUresult cuEventQuery(CUevent event)
 {
-	return state.hangs ? CUDA_ERROR_NOT_READY : call();
+	struct event *e = (struct event *)(void *)event;
+
+	if (state.hangs || (is_late && e->nb_asked++ == 0))
+		return CUDA_ERROR_NOT_READY;
+	do_until(e->behind);
+	return is_late && e->nb_asked == 2 ? CUDA_ERROR_NOT_READY : call();
 }
 
 CUresult cuEventElapsedTime(float *ms, CUevent from, CUevent to)
@@ -222,31 +354,88 @@ CUresult cuModuleLoadData(CUmodule *module, const void *image)
 
 CUresult cuModuleUnload(CUmodule module)
 {
+	do_all();
+	nb_functions = 0;
 	return drop(module);
 }
 
 CUresult cuModuleGetFunction(CUfunction *function, CUmodule module, const char *name)
 {
-	*function = (CUfunction)(size_t)1;
-	return call();
+	CUresult ret = call();
+	struct function *f = &functions[nb_functions];
+
+	if (ret != CUDA_SUCCESS)
+		return ret;
+	if (nb_functions == FUNCTIONS_MAX)
+		return CUDA_ERROR_OUT_OF_MEMORY;
+	f->kernel = fake_device_find(name);
+	f->shared_bytes_max = SHARED_BYTES;
+	if (!f->kernel)
+		return CUDA_ERROR_NOT_FOUND;
+	nb_functions++;
+	*function = (CUfunction)(void *)f;
+	return CUDA_SUCCESS;
 }
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value)
 {
-	return call();
+	struct function *f = (struct function *)(void *)function;
+	CUresult ret = call();
+
+	if (ret != CUDA_SUCCESS)
+		return ret;
+	if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 ||
+		value > SHARED_BYTES_MAX)
+		return CUDA_ERROR_INVALID_VALUE;
+	f->shared_bytes_max = (unsigned)value > SHARED_BYTES ? (unsigned)value : SHARED_BYTES;
+	return CUDA_SUCCESS;
+}
+
+/* What the hardware would refuse is refused. */
+static CUresult launch(CUfunction function, struct fake_launch *l)
+{
+	struct function *f = (struct function *)(void *)function;
+	CUresult ret = call();
+
+	if (ret != CUDA_SUCCESS)
+		return ret;
+	if (!current)
+		return CUDA_ERROR_INVALID_CONTEXT;
+	for (int i = 0; i < 3; i++)
+		if (l->grid[i] == 0 || l->grid[i] > (i == 0 ? 0x7fffffff : 65535) ||
+			l->block[i] == 0 || l->block[i] > (i == 2 ? 64 : THREADS_MAX))
+			return CUDA_ERROR_INVALID_VALUE;
+	if ((unsigned long)l->block[0] * l->block[1] * l->block[2] > THREADS_MAX ||
+		l->shared_bytes > f->shared_bytes_max || !l->params)
+		return CUDA_ERROR_INVALID_VALUE;
+	l->kernel = f->kernel;
+	begin((struct work){.what = LAUNCH, .launch = *l});
+	return is_broken ? CUDA_ERROR_LAUNCH_FAILED : CUDA_SUCCESS;
 }
 
 CUresult cuLaunchKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
 	unsigned by, unsigned bz, unsigned shared_bytes, CUstream stream, void **params,
 	void **extra)
 {
-	CUresult ret = call();
+	struct fake_launch l = {NULL, {gx, gy, gz}, {bx, by, bz}, shared_bytes, false, params};
 
-	/* What the hardware would refuse. */
-	if (!current)
-		return CUDA_ERROR_INVALID_CONTEXT;
-	if (gx == 0 || gy == 0 || gz == 0 || gy > 65535 || gz > 65535 || bx == 0 || bx > 1024 ||
-		shared_bytes > 99 * 1024)
-		return CUDA_ERROR_INVALID_VALUE;
-	return ret;
+	return launch(f, &l);
+}
+
+/* As if one block of it filled a processor. */
+CUresult cuLaunchCooperativeKernel(CUfunction f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+	unsigned by, unsigned bz, unsigned shared_bytes, CUstream stream, void **params)
+{
+	struct fake_launch l = {NULL, {gx, gy, gz}, {bx, by, bz}, shared_bytes, true, params};
+
+	if ((unsigned long)gx * gy * gz > state.nb_processors)
+		return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+	return launch(f, &l);
+}
+
+CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(
+	int *nb_blocks, CUfunction f, int block_size, size_t shared_bytes)
+{
+	*nb_blocks = 1;
+	return call();
 }

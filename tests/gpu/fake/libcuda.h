@@ -1,6 +1,6 @@
 /*
  * libcuda.h: the knobs of the driver that only plays one (libcuda.c). A test finds them with
- * dlsym("fake_cuda").
+ * dlsym("fake_cuda"); FAKE_CUDA_PROCESSORS in the environment sets nb_processors.
  *
  * Threads: one.
  */
@@ -16,7 +16,8 @@ struct fake_cuda {
 	bool no_device;
 	bool hangs;            /* work never ends */
 	uint64_t memory_bytes; /* of the device */
-	int64_t nb_live;       /* allocations, streams, events… not freed */
+	uint32_t nb_processors;
+	int64_t nb_live; /* allocations, streams, events… not freed */
 };
 
 struct fake_cuda *fake_cuda(void);
