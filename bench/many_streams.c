@@ -210,8 +210,8 @@ static int compare(const struct bench *b, const uint32_t nb[2], const uint32_t n
 	struct bench_samples mb_s[2], struct bench_samples evenness[2])
 {
 	static struct ends ends[2];
-	/* A port that exists once per name has one pair of ends at a time. */
-	bool in_turns = b->port <= BENCH_RECVMMSG;
+	/* What both pairs would want for themselves, such as an interface, goes from one to the other. */
+	bool in_turns = b->port <= BENCH_MEMIF;
 	int ret = 0;
 
 	memset(ends, 0, sizeof(ends));

@@ -25,15 +25,17 @@ static void end_set(
  */
 static int open_memif(struct ports *p)
 {
+	static int nb_made; /* several pairs at once have a socket each */
 	char driver[PORTS_TEXT_BYTES];
+	int n = nb_made++;
 
 	snprintf(driver, sizeof(driver),
-		"ethdev:net_memif0,role=server,socket=og-bench-%d,socket-abstract=yes",
-		(int)getpid());
+		"ethdev:net_memif0,role=server,socket=og-bench-%d-%d,socket-abstract=yes",
+		(int)getpid(), n);
 	end_set(&p->server, driver, "10.77.0.1:49737", "24");
 	snprintf(driver, sizeof(driver),
-		"ethdev:net_memif0,role=client,socket=og-bench-%d,socket-abstract=yes",
-		(int)getpid());
+		"ethdev:net_memif0,role=client,socket=og-bench-%d-%d,socket-abstract=yes",
+		(int)getpid(), n);
 	end_set(&p->client, driver, "10.77.0.2:49737", "24");
 	return 0;
 }

@@ -239,9 +239,11 @@ static bool write_small(struct og_streams *s, uint32_t slot, const uint8_t *plai
 static size_t write_large(struct og_streams *s, uint32_t slot, const uint8_t *plain, size_t n)
 {
 	size_t payload_bytes = og_udx_payload_bytes(s->udx, slot);
-	size_t packets =
-		OG_MIN(og_udx_room_packets(s->udx, slot), OG_STREAM_FRAME_BYTES / payload_bytes);
+	size_t most = OG_STREAM_FRAME_BYTES / payload_bytes;
+	size_t wanted = (n + OG_FRAME_OVERHEAD + payload_bytes - 1) / payload_bytes;
+	size_t packets = og_udx_room_for(s->udx, slot, (uint32_t)OG_MIN(wanted, most));
 
+	packets = OG_MIN(packets, most);
 	if (packets == 0) {
 		og_udx_want_room(s->udx, slot);
 		return 0;

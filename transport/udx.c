@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BUSY_PERIOD_NS (10 * OG_NS_PER_MS)
+
 enum {
 	TIMERS_PER_TICK = 1024,
 	PACKETS_PER_TICK = 512,
@@ -114,6 +116,20 @@ static struct og_udx_stream *line_pop(
 	line->first = s->links[which].next;
 	s->links[which].in = false;
 	return s;
+}
+
+/* Whoever the transmit queue turned away keeps the first place. */
+static void line_push_front(struct og_udx *u, struct og_udx_line *line, enum og_udx_line_idx which,
+	struct og_udx_stream *s)
+{
+	struct og_udx_link *link = &s->links[which];
+
+	if (link->in || line_empty(line)) {
+		line_push(u, line, which, s);
+		return;
+	}
+	*link = (struct og_udx_link){line->first, true};
+	line->first = og_udx_slot_of(u, s);
 }
 
 void og_udx_make_ready(struct og_udx *u, struct og_udx_stream *s)
@@ -657,7 +673,7 @@ static void serve_ready(struct og_udx *u)
 		if (!s)
 			break;
 		if (!serve(u, s)) {
-			og_udx_make_ready(u, s);
+			line_push_front(u, &u->ready, OG_UDX_LINE_READY, s);
 			break;
 		}
 	}
@@ -682,9 +698,28 @@ static void serve_starved(struct og_udx *u)
 	}
 }
 
+/*
+ * Streams that send take turns to wait for acknowledgements, so they divide a path by the most of
+ * them that were lately seen to wait at once.
+ */
+uint32_t og_udx_nb_busy(const struct og_udx *u)
+{
+	return OG_MAX(OG_MAX(u->busy_peak[0], u->busy_peak[1]), 1u);
+}
+
+static void forget_busy(struct og_udx *u)
+{
+	if (u->now_ns < u->busy_until_ns)
+		return;
+	u->busy_peak[1] = u->now_ns - u->busy_until_ns < BUSY_PERIOD_NS ? u->busy_peak[0] : 0;
+	u->busy_peak[0] = u->nb_busy;
+	u->busy_until_ns = u->now_ns + BUSY_PERIOD_NS;
+}
+
 uint64_t og_udx_tick(struct og_udx *u, uint64_t now_ns)
 {
 	u->now_ns = now_ns;
+	forget_busy(u);
 	og_udx_table_expire(&u->table, now_ns);
 	run_timers(u);
 	serve_starved(u);

@@ -143,6 +143,8 @@ uint32_t og_udx_gen(const struct og_udx *u, uint32_t slot);
  * into packets now and leave with the next tick.
  */
 uint32_t og_udx_room_packets(const struct og_udx *u, uint32_t slot);
+/* The same, or 0 where a write of so many would be cut to a small part of them. */
+uint32_t og_udx_room_for(const struct og_udx *u, uint32_t slot, uint32_t nb_packets);
 uint32_t og_udx_payload_bytes(const struct og_udx *u, uint32_t slot); /* of a full packet */
 /* n contiguous bytes to be filled at once, in the last packet not yet sent or in a new one. */
 uint8_t *og_udx_append(struct og_udx *u, uint32_t slot, size_t n, uint64_t now_ns);

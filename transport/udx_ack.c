@@ -122,7 +122,7 @@ static void tell_congestion_control(struct og_udx *u, struct og_udx_stream *s,
 		.nb_lost = (uint32_t)(tx->losses - tx->losses_told),
 		.in_flight = in_flight_before,
 		.in_flight_after = tx->in_flight,
-		.nb_busy = u->nb_busy,
+		.nb_busy = og_udx_nb_busy(u),
 		.packet_bytes = tx->packet_bytes / 16,
 		/* After a time-out the window has to grow again while the rest is repaired. */
 		.in_recovery = tx->recovery == OG_UDX_RECOVERY,

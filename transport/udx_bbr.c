@@ -12,8 +12,8 @@ enum {
 	EXTRA_ROUNDS = 5,
 	QUANTUM_MIN = 2, /* packets that leave at once */
 	QUANTUM_MAX = 64,
-	NEAR_ALL = 1024, /* packets of all near streams, shared by those that are busy */
-	NEAR_MIN = 16,
+	NEAR_ALL = 512, /* packets of all near streams, shared by those that are busy */
+	NEAR_MIN = 8,
 	NEAR_MAX = 512,
 	EXTRA_MS_MAX = 100, /* the most that lumps of acknowledgements may add, in time */
 };

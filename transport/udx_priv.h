@@ -188,7 +188,9 @@ struct og_udx {
 	uint32_t nb_streams;
 	uint32_t window_packets; /* to announce at most */
 	uint32_t window_bytes;
-	uint32_t nb_busy; /* streams that wait for acknowledgements */
+	uint32_t nb_busy;       /* streams that wait for acknowledgements */
+	uint32_t busy_peak[2];  /* most of them at once, in this period and the one before */
+	uint64_t busy_until_ns; /* of this period */
 	uint64_t now_ns;
 	struct og_udx_line ready;
 	struct og_udx_line acks;
@@ -259,6 +261,7 @@ bool og_udx_send_ack(struct og_udx *u, struct og_udx_stream *s);
 bool og_udx_send_farewell(struct og_udx *u, const struct og_udx_farewell *f);
 /* False when the peer has not answered for so long that the stream is over. */
 bool og_udx_window_probe(struct og_udx *u, struct og_udx_stream *s);
+uint32_t og_udx_nb_busy(const struct og_udx *u);
 bool og_udx_transmit(struct og_udx *u, struct og_udx_stream *s, uint32_t seq);
 /* Sends what may be sent. False when the transmit queue is full. */
 bool og_udx_send_some(struct og_udx *u, struct og_udx_stream *s);

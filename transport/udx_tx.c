@@ -147,6 +147,7 @@ static void sent(struct og_udx *u, struct og_udx_stream *s, uint32_t seq, int32_
 		og_count_add(&u->count.tx_bytes, p->len_bytes);
 		if (was_idle) {
 			u->nb_busy++;
+			u->busy_peak[0] = OG_MAX(u->busy_peak[0], u->nb_busy);
 			tx->rto_at_ns = u->now_ns + tx->rto_ns;
 		}
 		og_udx_arm_tail_probe(u, s);
@@ -299,21 +300,51 @@ uint32_t og_udx_payload_bytes(const struct og_udx *u, uint32_t slot)
 
 static uint32_t unsent_max(const struct og_udx *u)
 {
-	uint32_t share = OG_UDX_UNSENT_ALL / OG_MAX(u->nb_busy, 1u);
+	uint32_t share = OG_UDX_UNSENT_ALL / og_udx_nb_busy(u);
 
 	return OG_MIN(OG_MAX(share, (uint32_t)OG_UDX_UNSENT_MIN), (uint32_t)OG_UDX_UNSENT_MAX);
+}
+
+/*
+ * Packets that the stream may still build. Where many send, one that builds far beyond its window
+ * only has them leave the caches while the others have their turns.
+ */
+static uint32_t own_room(const struct og_udx *u, const struct og_udx_stream *s)
+{
+	uint32_t unsent = s->tx.end - s->tx.nxt, max = unsent_max(u);
+	uint32_t used = s->tx.in_flight + unsent, bound = s->tx.cc.cwnd + s->tx.cc.cwnd / 2;
+
+	if (unsent >= max)
+		return 0;
+	if (max == OG_UDX_UNSENT_MAX)
+		return max - unsent;
+	return OG_MIN(max - unsent, bound > used ? bound - used : 0);
+}
+
+/* Room that is worth a writer's while: frames cut small cost both ends more. */
+static uint32_t good_room(const struct og_udx *u, const struct og_udx_stream *s)
+{
+	uint32_t max = unsent_max(u), cwnd = s->tx.cc.cwnd;
+
+	if (max == OG_UDX_UNSENT_MAX)
+		return max / 2;
+	return OG_MIN(2 * max / 3, OG_MAX(cwnd / 2, OG_MIN(cwnd, (uint32_t)OG_UDX_UNSENT_MIN)));
 }
 
 uint32_t og_udx_room_packets(const struct og_udx *u, uint32_t slot)
 {
 	const struct og_udx_stream *s = &u->streams[slot];
-	uint32_t unsent = s->tx.end - s->tx.nxt, max = unsent_max(u);
-	uint32_t room;
+	uint32_t room = OG_MIN(own_room(u, s), OG_UDX_RING - (s->tx.end - s->tx.una));
 
-	if (s->tx.end_wanted || unsent >= max)
-		return 0;
-	room = OG_MIN(max - unsent, OG_UDX_RING - (s->tx.end - s->tx.una));
-	return OG_MIN(room, og_udx_pool_room(&u->pool, s->held));
+	return s->tx.end_wanted ? 0 : OG_MIN(room, og_udx_pool_room(&u->pool, s->held));
+}
+
+uint32_t og_udx_room_for(const struct og_udx *u, uint32_t slot, uint32_t nb_packets)
+{
+	const struct og_udx_stream *s = &u->streams[slot];
+
+	return own_room(u, s) < OG_MIN(nb_packets, good_room(u, s)) ? 0
+								    : og_udx_room_packets(u, slot);
 }
 
 void og_udx_want_room(struct og_udx *u, uint32_t slot)
@@ -331,8 +362,7 @@ void og_udx_offer_room(struct og_udx *u, struct og_udx_stream *s)
 
 	if (!s->tx.blocked)
 		return;
-	/* A good deal of room: a writer that fills single packets cuts its frames small. */
-	if (s->tx.end - s->tx.nxt > unsent_max(u) / 2 || og_udx_room_packets(u, slot) == 0) {
+	if (own_room(u, s) < good_room(u, s) || og_udx_room_packets(u, slot) == 0) {
 		if (s->tx.una == s->tx.end)
 			og_udx_make_starved(u, s);
 		return;
