@@ -8,7 +8,11 @@
 
 #ifndef AHEAD_BACKEND /* other back ends bring their own */
 #define AHEAD_BACKEND OG_BACKEND_CPU
+#if defined(__SANITIZE_ADDRESS__)
+#define AHEAD_SEEDS 8
+#else
 #define AHEAD_SEEDS 24
+#endif
 #define AHEAD_ASKS 14
 #define AHEAD_TOKENS 60
 #endif
