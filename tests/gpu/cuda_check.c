@@ -11,6 +11,7 @@
  *   attention  serial and split the same bits, over several splits, for each padded head size
  *   invariance the same bits alone, in company, cut anywhere, from any pages, after a round trip
  *   drawing    the tokens that the host draws from the same logits
+ *   random     weights for benches give numbers
  *   hostile    a cache that does not fit, pages and tokens that do not exist
  */
 #include "tests/unit/gguf_writer.h"
@@ -621,6 +622,31 @@ static void check_drawing(void)
 	end(&r);
 }
 
+/* Weights that the device makes itself, for benches. */
+static void check_random(void)
+{
+	struct og_gw_model opts = shape(2, 1, 32);
+	struct og_model *m = load(&opts);
+	struct og_cuda_tuning tuning = {.random_weights = true};
+	struct og_backend_opts of = {.model = m, .nb_pages = 1, .rows_max = 1};
+	struct og_row row = {tokens[0], 0, 0, true, NULL};
+	float *logits = calloc(m->hp.vocab, sizeof(*logits)), size = 0;
+	uint32_t table = 0;
+	struct og_batch batch = {&row, 1, &table, 1, logits, NULL};
+	struct og_backend *b;
+	int ret = og_cuda_forward_create(&b, &of, 0, og_log_write, &tuning, err, sizeof(err));
+
+	if (ret == 0) {
+		ret = og_backend_forward(b, &batch);
+		b->ops->destroy(b);
+	}
+	for (uint32_t i = 0; i < m->hp.vocab; i++)
+		size += logits[i] * logits[i];
+	expect(ret == 0 && size > 0 && size < INFINITY, "random weights give logits");
+	free(logits);
+	og_model_close(m);
+}
+
 int main(int argc, char **argv)
 {
 	int ret;
@@ -651,6 +677,7 @@ int main(int argc, char **argv)
 	check_invariance(8, 2, 128);
 	check_invariance(3, 1, 22);
 	check_drawing();
+	check_random();
 	check_hostile();
 	og_cuda_device_close(&dev);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);

@@ -199,7 +199,7 @@ int main(int argc, char **argv)
 	} else if (argc > 1) {
 		nb_windows = 1;
 		nb_pieces = 0;
-		nb_tokens = 20;
+		nb_tokens = 12;
 	}
 	check_families();
 	for (uint32_t i = 0; i < nb_windows; i++)
