@@ -379,7 +379,7 @@ static void check_models(void)
 	static const uint32_t heads[][3] = {{4, 2, 16}, {4, 4, 32}, {8, 2, 64}, {3, 1, 22},
 		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}};
 	struct og_gw_model m;
-	uint32_t few = is_tiny ? 20 : 40;
+	uint32_t few = is_tiny ? 10 : 40;
 	char what[64];
 
 	for (int type = is_tiny ? OG_BF16 : OG_F32; type <= OG_BF16; type++) {
@@ -392,7 +392,7 @@ static void check_models(void)
 	for (size_t i = 0; i < OG_ARRAY_LEN(heads); i += is_small ? 3 : 1) {
 		m = shape(heads[i][0], heads[i][1], heads[i][2]);
 		snprintf(what, sizeof(what), "heads %u/%u of %u", m.heads, m.kv_heads, m.head_dim);
-		check_model(&m, is_tiny ? 20 : 70, what);
+		check_model(&m, is_tiny ? 10 : 70, what);
 	}
 	m = shape(4, 2, 64);
 	m.layers = 1;

@@ -196,7 +196,7 @@ int main(int argc, char **argv)
 		if (is_small && vocabs[v] > 4099)
 			break;
 		if (is_small)
-			rounds = (rounds + 3) / 4;
+			rounds = OG_MIN(rounds, 3);
 		for (uint32_t i = 0; i < rounds; i++) {
 			nb_wrong += check_rows(vocabs[v], ++number, &r);
 			nb_rows += ROWS;
