@@ -101,7 +101,7 @@ static int add_table(struct cuda *c, const struct og_batch *b, uint32_t slot, ui
 	return 0;
 }
 
-/* What the rows yield: tokens first, then logits. */
+/* What the rows yield, in the order in which it is computed: tokens first, then logits. */
 static int plan_results(struct cuda *c, const struct og_batch *b)
 {
 	struct step *s = c->now;
@@ -110,20 +110,14 @@ static int plan_results(struct cuda *c, const struct og_batch *b)
 	for (uint32_t i = 0; i < b->nb_rows; i++) {
 		const struct og_row *row = &b->rows[i];
 
-		if (!row->draw)
-			continue;
-		if (row->slot >= c->rows_max)
-			return -ERANGE;
-		s->in.wanted[s->nb_draws] = i;
-		s->in.draws[s->nb_draws++] = (struct og_cuda_draw){*row->draw, row->slot, 0};
-	}
-	s->nb_draws = 0;
-	for (uint32_t i = 0; i < b->nb_rows; i++) {
-		if (b->rows[i].draw) {
-			s->in.draws[s->nb_draws++].result = at++;
-		} else if (b->rows[i].wants_logits) {
-			c->logits_at[s->nb_logits] = at++;
-			s->nb_logits++;
+		if (row->draw) {
+			if (row->slot >= c->rows_max)
+				return -ERANGE;
+			s->in.wanted[s->nb_draws] = i;
+			s->in.draws[s->nb_draws++] =
+				(struct og_cuda_draw){*row->draw, row->slot, at++};
+		} else if (row->wants_logits) {
+			c->logits_at[s->nb_logits++] = at++;
 		}
 	}
 	for (uint32_t i = 0, k = s->nb_draws; i < b->nb_rows; i++)
@@ -433,7 +427,9 @@ static int cuda_submit(struct og_backend *b, const struct og_batch *batch)
 	ret = plan(c, batch);
 	if (ret < 0)
 		return ret;
-	c->now->number = ++c->last_number;
+	if (++c->last_number == 0) /* that is what no step has written yet */
+		c->last_number = 1;
+	c->now->number = c->last_number;
 	ret = launch_step(c, batch);
 	/* A part of it may be on its way. */
 	c->d.is_lost |= ret < 0;

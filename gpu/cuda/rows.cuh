@@ -24,7 +24,10 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 		x[(size_t)blockIdx.x * width + i] = __bfloat162float(from[i]) * scale;
 }
 
-/* cosine and sine (rows, half), times `magnitude`: of the angles in turns, whose whole part double takes off exactly. */
+/*
+ * cosine and sine (rows, half), times `magnitude`: of the angles in turns, whose whole part double
+ * takes off exactly.
+ */
 extern "C" __global__ void rope_angles(float *__restrict__ cosine, float *__restrict__ sine,
 	const double *__restrict__ turns, const og_cuda_row *__restrict__ rows, uint32_t half,
 	uint32_t nb_rows, float magnitude)

@@ -2,8 +2,8 @@
  * weights.h: the weights of a model on the device: one arena, matrices as views of it.
  *
  * Whatever type a matrix has in the file, on the device it is bf16, padded as shapes.h says: Q8_0,
- * F16 and F32 lose what bf16 cannot hold. Types of smaller blocks become f32 on the host first. q, k and v are one matrix, and so are gate and up, in
- * turns of 16 rows. Norms and biases stay f32.
+ * F16 and F32 lose what bf16 cannot hold. Types of smaller blocks become f32 on the host first. q, k
+ * and v are one matrix, and so are gate and up, in turns of 16 rows. Norms and biases stay f32.
  *
  * Chunks of whole rows pass through a ring of pinned buffers to the device, each byte once, and are
  * converted there while the next ones are on their way.

@@ -2,7 +2,7 @@
  * cuda_check: the CUDA back end on a real device, against gpu/ref. Prints one line per check and a
  * last line "N passed, N failed"; exits 0, 1, or 77 without a device.
  *
- *   cuda_check [--small | --tiny]    small: of all kernels and paths, but less; tiny: least
+ *   cuda_check [--small | --tiny]    all kernels, but in few shapes, or in least
  *
  * What is checked, and how close:
  *   convert    bit for bit, against the reference's values rounded to bf16
@@ -11,6 +11,7 @@
  *   attention  serial and split the same bits, over several splits, for each padded head size
  *   invariance the same bits alone, in company, cut anywhere, from any pages, after a round trip
  *   drawing    the tokens that the host draws from the same logits
+ *   random     weights for benches give numbers
  *   hostile    a cache that does not fit, pages and tokens that do not exist
  */
 #include "tests/unit/gguf_writer.h"
@@ -23,7 +24,7 @@
 #include <math.h>
 #include <stdarg.h>
 
-enum { ROWS_MAX = 700, SLOTS_MAX = 80, LONG_MAX = 640 };
+enum { ROWS_MAX = 700, SLOTS_MAX = 80, LONG_MAX = 640, FEW = 50 };
 
 /* What is long, and in how much company: less of both with --small, for where a device is only played. */
 static uint32_t length = LONG_MAX, slots = SLOTS_MAX;
@@ -185,10 +186,10 @@ static void check_product(const struct product_case *p)
 static void check_products(void)
 {
 	static const uint32_t rows[] = {1, 7, 8, 9, 16, 17, 32, 33, 64, 65, 128, 130};
-	static const struct product_case shapes[] = {
-		{64, 16, 1}, {70, 37, 5}, {256, 128, 3}, {576, 130, 40}, {2048, 515, 129}};
+	static const struct product_case shapes[] = {{64, 16, 1}, {70, 37, 5}, {128, 64, 12},
+		{256, 128, 3}, {576, 130, 40}, {2048, 515, 129}};
 
-	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i += is_tiny ? 3 : 1)
+	for (size_t i = 0; i < (is_tiny ? 7 : OG_ARRAY_LEN(rows)); i += is_small ? 3 : 1)
 		check_product(&(struct product_case){is_small ? 576 : 1024, 272, rows[i]});
 	for (size_t i = 0; i < OG_ARRAY_LEN(shapes) - is_small; i++)
 		check_product(&shapes[i]);
@@ -378,34 +379,36 @@ static void check_models(void)
 	static const uint32_t heads[][3] = {{4, 2, 16}, {4, 4, 32}, {8, 2, 64}, {3, 1, 22},
 		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}};
 	struct og_gw_model m;
+	uint32_t few = is_tiny ? 10 : 40;
 	char what[64];
 
-	for (int type = OG_F32; type <= OG_BF16; type++) {
+	for (int type = is_tiny ? OG_BF16 : OG_F32; type <= OG_BF16; type++) {
 		m = og_gw_small();
 		m.type = (enum og_dtype)type;
 		m.width = 96;
 		m.tied = type % 2;
-		check_model(&m, 40, "small");
+		check_model(&m, few, "small");
 	}
-	for (size_t i = 0; i < OG_ARRAY_LEN(heads); i += is_tiny ? 3 : 1) {
+	for (size_t i = 0; i < OG_ARRAY_LEN(heads); i += is_small ? 3 : 1) {
 		m = shape(heads[i][0], heads[i][1], heads[i][2]);
 		snprintf(what, sizeof(what), "heads %u/%u of %u", m.heads, m.kv_heads, m.head_dim);
-		check_model(&m, 70, what);
+		check_model(&m, is_tiny ? 10 : 70, what);
 	}
 	m = shape(4, 2, 64);
 	m.layers = 1;
-	check_model(&m, length, "long");
+	if (!is_tiny)
+		check_model(&m, length, "long");
 	m = shape(3, 1, 22);
 	m.width = 70;
 	m.ff = 101;
-	check_model(&m, 40, "odd");
+	check_model(&m, few, "odd");
 	m = og_gw_small();
 	m.type = OG_BF16;
 	m.rope_factors = true;
-	check_model(&m, 40, "rope factors");
+	check_model(&m, few, "rope factors");
 	m.arch = "qwen2";
 	m.biases = true;
-	check_model(&m, 40, "biases, halves");
+	check_model(&m, few, "biases, halves");
 }
 
 /* ---- The same bits, whatever else happens. ---- */
@@ -446,12 +449,11 @@ static void check_pieces(const struct run *r, const float *want)
 static void check_tuned(const struct run *r, const float *want, uint32_t n)
 {
 	static const char *const attention[] = {"by shape", "serial", "split"};
+	int how_max = is_small && n == length ? OG_CUDA_MATMUL_AUTO : OG_CUDA_MATMUL_TILED_128;
 	char what[64];
 
-	int how_max = is_tiny && n == length ? OG_CUDA_MATMUL_AUTO : OG_CUDA_MATMUL_TILED_128;
-
 	for (int how = OG_CUDA_MATMUL_AUTO; how <= how_max; how++)
-		for (int a = 0; a < 3; a++) {
+		for (int a = 0; a < (is_tiny && how != OG_CUDA_MATMUL_AUTO ? 1 : 3); a++) {
 			struct og_cuda_tuning t = {
 				.matmul = (enum og_cuda_matmul)how, .attention = a};
 			float *got;
@@ -520,23 +522,25 @@ static void check_preemption(const struct run *r, const float *want)
 static void check_invariance(uint32_t heads, uint32_t kv_heads, uint32_t head_dim)
 {
 	struct og_gw_model opts = shape(heads, kv_heads, head_dim);
+	bool is_whole = !is_small || head_dim == 22;
 	struct run r;
 	float *want;
 
-	if (is_small && head_dim != 64)
+	if (is_small)
 		opts.layers = 1;
 	r = begin(&opts, slots);
-	want = forward_prompt(&r, 3, length);
+	want = forward_prompt(&r, 3, is_whole ? length : FEW);
 
 	printf("-- heads %u/%u of %u\n", heads, kv_heads, head_dim);
-	if (!is_tiny)
-		check_pieces(&r, want);
-	if (!is_tiny || head_dim == 22)
+	check_tuned(&r, want, FEW);
+	if (is_whole) {
 		check_tuned(&r, want, length);
-	check_tuned(&r, want, 50);
-	if (!is_tiny)
+		check_preemption(&r, want);
+	}
+	if (is_whole && !is_tiny) {
+		check_pieces(&r, want);
 		check_company(&r, want);
-	check_preemption(&r, want);
+	}
 	free(want);
 	end(&r);
 }
@@ -580,7 +584,7 @@ static void check_hostile(void)
 static void check_drawing(void)
 {
 	enum { ROWS = 200 };
-	struct og_gw_model opts = shape(4, 2, 64);
+	struct og_gw_model opts = shape(2, 1, 32);
 	struct run r = begin(&opts, 2);
 	size_t vocab = r.m->hp.vocab;
 	struct og_sampler_item *scratch = calloc(vocab, sizeof(*scratch));
@@ -618,6 +622,31 @@ static void check_drawing(void)
 	end(&r);
 }
 
+/* Weights that the device makes itself, for benches. */
+static void check_random(void)
+{
+	struct og_gw_model opts = shape(2, 1, 32);
+	struct og_model *m = load(&opts);
+	struct og_cuda_tuning tuning = {.random_weights = true};
+	struct og_backend_opts of = {.model = m, .nb_pages = 1, .rows_max = 1};
+	struct og_row row = {tokens[0], 0, 0, true, NULL};
+	float *logits = calloc(m->hp.vocab, sizeof(*logits)), size = 0;
+	uint32_t table = 0;
+	struct og_batch batch = {&row, 1, &table, 1, logits, NULL};
+	struct og_backend *b;
+	int ret = og_cuda_forward_create(&b, &of, 0, og_log_write, &tuning, err, sizeof(err));
+
+	if (ret == 0) {
+		ret = og_backend_forward(b, &batch);
+		b->ops->destroy(b);
+	}
+	for (uint32_t i = 0; i < m->hp.vocab; i++)
+		size += logits[i] * logits[i];
+	expect(ret == 0 && size > 0 && size < INFINITY, "random weights give logits");
+	free(logits);
+	og_model_close(m);
+}
+
 int main(int argc, char **argv)
 {
 	int ret;
@@ -648,6 +677,7 @@ int main(int argc, char **argv)
 	check_invariance(8, 2, 128);
 	check_invariance(3, 1, 22);
 	check_drawing();
+	check_random();
 	check_hostile();
 	og_cuda_device_close(&dev);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);

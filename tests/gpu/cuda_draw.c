@@ -3,7 +3,8 @@
  * parameters of every kind. Prints how many rows, and those that differ; exits 0, 1, or 77 without a
  * device.
  *
- *   cuda_draw [--small]    small: shorter rows, for where a device is only played
+ *   cuda_draw [--small]    small: fewer and shorter rows, for where a device
+ *                          is only played
  */
 #include "base/rand.h"
 #include "gpu/cuda/kernels.h"
@@ -194,6 +195,8 @@ int main(int argc, char **argv)
 
 		if (is_small && vocabs[v] > 4099)
 			break;
+		if (is_small)
+			rounds = OG_MIN(rounds, 3);
 		for (uint32_t i = 0; i < rounds; i++) {
 			nb_wrong += check_rows(vocabs[v], ++number, &r);
 			nb_rows += ROWS;

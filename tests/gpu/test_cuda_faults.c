@@ -236,7 +236,7 @@ Test(cuda_faults, steps_in_flight_that_never_end_are_given_up)
 	struct og_cuda_tuning tuning = {.wait_ms = 20};
 	struct og_draw draw = {.top_k = OG_DRAW_ALL, .top_p = OG_DRAW_ALL};
 	struct og_row row = {1, 0, 7, false, &draw};
-	uint32_t tables[8] = {0}, token = 99;
+	uint32_t tables[9] = {0}, token = 99;
 	struct og_batch batch = {&row, 1, tables, 1, NULL, &token};
 	struct og_model *m;
 	struct og_backend *b = start_backend(&m, &tuning);

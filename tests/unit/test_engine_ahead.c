@@ -8,10 +8,16 @@
 
 #ifndef AHEAD_BACKEND /* other back ends bring their own */
 #define AHEAD_BACKEND OG_BACKEND_CPU
+#if defined(__SANITIZE_ADDRESS__)
+#define AHEAD_SEEDS 8
+#else
 #define AHEAD_SEEDS 24
 #endif
+#define AHEAD_ASKS 14
+#define AHEAD_TOKENS 60
+#endif
 
-enum { CONTEXT = 256, PAGE_TOKENS = 64, ASKS = 14, PROMPT_MAX = 160 };
+enum { CONTEXT = 256, PAGE_TOKENS = 64, ASKS = AHEAD_ASKS, PROMPT_MAX = 160 };
 
 static const char story[] =
 	"Once upon a time a small node stood at the edge of a wide network, and it had one model, "
@@ -47,7 +53,7 @@ static void make(struct made *m, struct og_rand *r)
 	memset(m, 0, sizeof(*m));
 	snprintf(m->text, sizeof(m->text), "%.*s%.*s", (int)begin, story, (int)end, story + 40);
 	m->ask = (struct ask){.text = m->text,
-		.max_tokens = 1 + og_rand_below(r, 60),
+		.max_tokens = 1 + og_rand_below(r, AHEAD_TOKENS),
 		.temperature = (float)og_rand_below(r, 4) * 0.6f,
 		.seed = og_rand_u64(r),
 		.raw = og_rand_below(r, 2),

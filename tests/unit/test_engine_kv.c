@@ -7,7 +7,12 @@
  * it a request's answer is the one it has alone on an engine of its own.
  */
 
-enum { CONTEXT = 512, PAGE_TOKENS = 64, KINDS = 16 };
+#ifndef KV_KINDS /* a device that is played takes fewer and shorter ones */
+#define KV_KINDS 16
+#define KV_TOKENS 30
+#endif
+
+enum { CONTEXT = 512, PAGE_TOKENS = 64, KINDS = KV_KINDS };
 
 static const char story[] =
 	"Once upon a time a small node stood at the edge of a wide network, and it had one model, "
@@ -34,7 +39,7 @@ static struct ask kind(uint32_t i, char text[300])
 {
 	snprintf(text, 300, "%.*s%u", (int)(i % 4 * 67), story, i);
 	return (struct ask){.text = text,
-		.max_tokens = 30 + i * 7,
+		.max_tokens = KV_TOKENS + i * 7,
 		.temperature = i % 5 == 0 ? 0 : 1.3f,
 		.seed = i,
 		.raw = i % 2,

@@ -209,20 +209,26 @@ CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attribute, CUdevice de
 }
 
 static void *primary;
+static uint32_t nb_retained;
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice dev)
 {
-	CUresult ret = make(&primary, 1);
+	CUresult ret = primary ? call() : make(&primary, 1);
 
-	if (ret == CUDA_SUCCESS)
-		*context = primary;
-	return ret;
+	if (ret != CUDA_SUCCESS)
+		return ret;
+	nb_retained++;
+	*context = primary;
+	return CUDA_SUCCESS;
 }
 
 CUresult cuDevicePrimaryCtxRelease(CUdevice dev)
 {
-	CUresult ret = drop(primary);
+	CUresult ret;
 
+	if (--nb_retained > 0)
+		return call();
+	ret = drop(primary);
 	primary = NULL;
 	return ret;
 }
