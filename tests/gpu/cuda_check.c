@@ -14,6 +14,7 @@
  *   random     weights for benches give numbers
  *   hostile    a cache that does not fit, pages and tokens that do not exist
  */
+#include "tests/gpu/checks.h"
 #include "tests/unit/gguf_writer.h"
 
 #include "gpu/cuda/forward.h"
@@ -30,33 +31,7 @@ enum { ROWS_MAX = 700, SLOTS_MAX = 80, LONG_MAX = 640, FEW = 50 };
 static uint32_t length = LONG_MAX, slots = SLOTS_MAX;
 static bool is_small, is_tiny;
 
-static uint32_t nb_passed, nb_failed;
 static char err[512];
-
-OG_PRINTF(2, 3) static void expect(bool ok, const char *fmt, ...)
-{
-	va_list args;
-
-	printf("%s: ", ok ? "ok  " : "FAIL");
-	va_start(args, fmt);
-	vprintf(fmt, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	nb_passed += ok;
-	nb_failed += !ok;
-}
-
-static double relative_error(const float *got, const float *want, size_t n)
-{
-	double diff = 0, size = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-		size += (double)want[i] * want[i];
-	}
-	return sqrt(diff / size); /* NaN compares as a failure */
-}
 
 static bool same_bits(const void *a, const void *b, size_t bytes)
 {

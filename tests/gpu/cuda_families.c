@@ -7,6 +7,7 @@
  *   logits   the error against the fp32 reference is at most 1.25 times that of the reference in bf16
  *   windows  the same bits in one piece and in many, from serial and split attention
  */
+#include "tests/gpu/checks.h"
 #include "tests/unit/model_writer.h"
 
 #include "gpu/cuda/forward.h"
@@ -20,33 +21,8 @@ static const double ratio_max = 1.25;
 /* Less where a device is only played. */
 static uint32_t nb_windows = 5, nb_pieces = 3, nb_tokens = 40;
 
-static uint32_t nb_failed;
 static char err[512];
 static uint32_t tokens[ROWS_MAX];
-
-OG_PRINTF(2, 3) static void expect(bool ok, const char *fmt, ...)
-{
-	va_list args;
-
-	printf("%s: ", ok ? "ok  " : "FAIL");
-	va_start(args, fmt);
-	vprintf(fmt, args);
-	va_end(args);
-	printf("\n");
-	fflush(stdout);
-	nb_failed += !ok;
-}
-
-static double relative_error(const float *got, const float *want, size_t n)
-{
-	double diff = 0, size = 0;
-
-	for (size_t i = 0; i < n; i++) {
-		diff += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-		size += (double)want[i] * want[i];
-	}
-	return sqrt(diff / size); /* NaN compares as a failure */
-}
 
 static struct og_model *load(const struct og_mw *m)
 {
@@ -204,6 +180,6 @@ int main(int argc, char **argv)
 	check_families();
 	for (uint32_t i = 0; i < nb_windows; i++)
 		check_window(windows[i], i % 2 ? 0 : 20);
-	printf("%u failed\n", nb_failed);
+	printf("%u passed, %u failed\n", nb_passed, nb_failed);
 	return nb_failed > 0;
 }
