@@ -23,6 +23,8 @@ static uint32_t count_threads(uint32_t wanted)
 
 static int create_backend(struct og_engine *e, const struct og_backend_opts *b)
 {
+	int ret;
+
 	e->start_err[0] = '\0';
 	if (e->backend_kind == OG_BACKEND_CUDA)
 		return og_cuda_backend_create(
@@ -30,6 +32,11 @@ static int create_backend(struct og_engine *e, const struct og_backend_opts *b)
 	if (e->start.device != 0)
 		OG_LOG(engine, WARN, "%s: device = %u is the number of a GPU; the cpu computes it",
 			e->start.path, e->start.device);
+	if (e->model->load_opts.is_held) { /* for a device, but that computes no such model */
+		ret = og_model_begin(e->model, NULL, b->nb_threads);
+		if (ret < 0)
+			return ret;
+	}
 	return og_cpu_backend_create(&e->backend, b, NULL);
 }
 
@@ -130,16 +137,19 @@ static int open_tokenizer(struct og_engine *e, const char *path, char *err, size
 int og_engine_open_model(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	struct og_load_opts load = {0};
+	struct og_load_opts load = {.is_held = e->backend_kind == OG_BACKEND_CUDA};
 	int ret;
 
 	if (e->backend_kind == OG_BACKEND_CPU)
 		load.panel_threads = count_threads(opts->threads);
-	/* In both cases in the background: the tokenizer is read beside the weights. */
+	/*
+	 * In both cases in the background: the tokenizer is read beside the weights, unless those wait
+	 * for the device to which they go.
+	 */
 	ret = og_model_open_background(&e->model, opts->path, &load, &e->progress, err, err_bytes);
 	if (ret == 0)
 		ret = open_tokenizer(e, opts->path, err, err_bytes);
-	if (ret == 0 && !opts->background) {
+	if (ret == 0 && !opts->background && !load.is_held) {
 		ret = og_model_wait(e->model, e->model->hp.nb_layers + 1);
 		if (ret < 0)
 			snprintf(err, err_bytes, "%s", og_model_load_error(e->model));

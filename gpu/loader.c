@@ -40,6 +40,8 @@ struct load {
 	uint32_t nb_slots;                  /* reads in flight */
 	uint8_t *buffers;                   /* a chunk for each, to deliver from */
 	uint32_t slot_chunk[OG_LOAD_DEPTH]; /* what is read into each, or NO_SLOT */
+	bool was_delivered[OG_LOAD_DEPTH];  /* from this slot */
+	uint32_t next_slot;
 	/* For the message. */
 	uint32_t failed_source;
 	/* Makes the pages ahead of the reads. */
@@ -135,9 +137,11 @@ static int chunk_done(struct load *l, const struct chunk *c, uint32_t slot)
 	uint32_t ready = l->stages_ready;
 	int ret = 0;
 
-	if (l->buffers)
+	if (l->buffers) {
 		ret = l->opts->deliver(
 			l->opts->arg, c->source, c->offset, target(l, c, slot), c->len_bytes);
+		l->was_delivered[slot] = true;
+	}
 	og_count_add(&l->progress->bytes_done, c->len_bytes);
 	l->missing[c->stage]--;
 	while (ready < l->plan->nb_stages && l->missing[ready] == 0)
@@ -157,6 +161,18 @@ static bool is_used(const struct load *l, const struct chunk *c)
 	return c->stage < l->stages_ready;
 }
 
+/* Before `slot` is read into. */
+static int reuse(struct load *l, uint32_t slot)
+{
+	int ret;
+
+	if (!l->was_delivered[slot] || !l->opts->reuse)
+		return 0;
+	l->was_delivered[slot] = false;
+	ret = l->opts->reuse(l->opts->arg, l->buffers + (size_t)slot * l->chunk_bytes);
+	return ret == -EAGAIN ? -EIO : ret; /* the former would begin again, with plain reads */
+}
+
 /* Chunks from the first that is not in use on, one after the other. */
 static int load_plain(struct load *l)
 {
@@ -165,10 +181,13 @@ static int load_plain(struct load *l)
 	while (first < l->nb_chunks && is_used(l, &l->chunks[first]))
 		first++;
 	for (uint32_t i = first; i < l->nb_chunks; i++) {
-		int ret = is_stopped(l) ? -ECANCELED : read_plain(l, &l->chunks[i], 0, 0);
+		uint32_t slot = i % l->nb_slots;
+		int ret = is_stopped(l) ? -ECANCELED : reuse(l, slot);
 
 		if (ret == 0)
-			ret = chunk_done(l, &l->chunks[i], 0);
+			ret = read_plain(l, &l->chunks[i], slot, 0);
+		if (ret == 0)
+			ret = chunk_done(l, &l->chunks[i], slot);
 		if (ret < 0) {
 			l->failed_source = l->chunks[i].source;
 			return ret;
@@ -177,12 +196,14 @@ static int load_plain(struct load *l)
 	return 0;
 }
 
-static uint32_t free_slot(const struct load *l)
+/* In turns, so that who took what was delivered from it has had the longest time. */
+static uint32_t free_slot(struct load *l)
 {
-	uint32_t slot = 0;
+	uint32_t slot;
 
-	while (l->slot_chunk[slot] != NO_SLOT)
-		slot++;
+	do
+		slot = l->next_slot++ % l->nb_slots;
+	while (l->slot_chunk[slot] != NO_SLOT);
 	return slot;
 }
 
@@ -193,15 +214,19 @@ static int fd_of(const struct load *l, uint32_t source)
 	return !l->opts->no_direct && f->direct_fd >= 0 ? f->direct_fd : f->fd;
 }
 
-static void queue_chunk(struct load *l, uint32_t chunk)
+static int queue_chunk(struct load *l, uint32_t chunk)
 {
 	const struct chunk *c = &l->chunks[chunk];
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&l->ring);
 	uint32_t slot = free_slot(l);
+	struct io_uring_sqe *sqe;
 	/* O_DIRECT wants whole pages, and arena and buffers have room for the last. */
 	uint32_t len = whole_pages(c->len_bytes);
 	int fd = l->fixed_files ? (int)c->source : fd_of(l, c->source);
+	int ret = reuse(l, slot);
 
+	if (ret < 0)
+		return ret;
+	sqe = io_uring_get_sqe(&l->ring);
 	OG_ASSERT(sqe); /* never more in flight than the ring is deep */
 	if (l->fixed_buffers)
 		io_uring_prep_read_fixed(sqe, fd, target(l, c, slot), len, c->offset, (int)slot);
@@ -211,6 +236,7 @@ static void queue_chunk(struct load *l, uint32_t chunk)
 		sqe->flags |= IOSQE_FIXED_FILE;
 	sqe->user_data = slot;
 	l->slot_chunk[slot] = chunk;
+	return 0;
 }
 
 /*
@@ -280,8 +306,9 @@ static int load_uring(struct load *l)
 		if (result == 0 && is_stopped(l))
 			result = -ECANCELED;
 		while (result == 0 && next < l->nb_chunks && in_flight < l->nb_slots) {
-			queue_chunk(l, next++);
-			in_flight++;
+			result = queue_chunk(l, next);
+			next += result == 0;
+			in_flight += result == 0;
 		}
 		if (in_flight == 0)
 			break;
@@ -478,23 +505,39 @@ static size_t map_bytes(const struct og_arena *a)
 	return OG_MAX(pages, 1u) * OG_LOAD_PAGE_BYTES; /* an empty range is a mapping as well */
 }
 
-int og_arena_init(struct og_arena *a, uint64_t from, uint64_t to)
+int og_arena_reserve(struct og_arena *a, uint64_t from, uint64_t to)
 {
 	struct og_arena range = {
 		.start = from / OG_LOAD_PAGE_BYTES * OG_LOAD_PAGE_BYTES, .end = to};
-	void *base;
-
-	if (!fits_memory(to - range.start))
-		return -ENOMEM;
-	base = mmap(NULL, map_bytes(&range), PROT_READ | PROT_WRITE,
+	void *base = mmap(NULL, map_bytes(&range), PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
 	if (base == MAP_FAILED)
 		return -ENOMEM;
-	/* Fewer TLB misses while weights stream; a kernel without huge pages just declines. */
-	(void)madvise(base, map_bytes(&range), MADV_HUGEPAGE);
 	range.base = base;
 	*a = range;
 	return 0;
+}
+
+int og_arena_settle(const struct og_arena *a)
+{
+	if (!fits_memory(a->end - a->start))
+		return -ENOMEM;
+	/* Fewer TLB misses while weights stream; a kernel without huge pages just declines. */
+	(void)madvise(a->base, map_bytes(a), MADV_HUGEPAGE);
+	return 0;
+}
+
+int og_arena_init(struct og_arena *a, uint64_t from, uint64_t to)
+{
+	int ret = og_arena_reserve(a, from, to);
+
+	if (ret < 0)
+		return ret;
+	ret = og_arena_settle(a);
+	if (ret < 0)
+		og_arena_fini(a);
+	return ret;
 }
 
 void og_arena_fini(struct og_arena *a)
@@ -507,9 +550,12 @@ void og_arena_fini(struct og_arena *a)
 static int make_buffers(struct load *l)
 {
 	size_t bytes = (size_t)l->nb_slots * l->chunk_bytes;
-	void *buffers =
-		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *buffers;
 
+	l->buffers = l->opts->buffers;
+	if (l->buffers)
+		return 0;
+	buffers = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (buffers == MAP_FAILED)
 		return -ENOMEM;
 	(void)madvise(buffers, bytes, MADV_HUGEPAGE);
@@ -519,7 +565,9 @@ static int make_buffers(struct load *l)
 
 static const char *reason(int ret)
 {
-	return ret == -EIO ? "I/O error, or the file became shorter" : strerror(-ret);
+	return ret == -EIO      ? "I/O error, or the file became shorter"
+	       : ret == -ENODEV ? "the device that takes them failed"
+				: strerror(-ret);
 }
 
 int og_load_run(const struct og_load_plan *plan, const struct og_load_opts *opts,
@@ -553,7 +601,7 @@ int og_load_run(const struct og_load_plan *plan, const struct og_load_opts *opts
 	else
 		l.progress->stages_ready = plan->nb_stages;
 	__atomic_store_n(&l.progress->end_ns, now_ns(), __ATOMIC_RELAXED);
-	if (l.buffers)
+	if (l.buffers && l.buffers != l.opts->buffers)
 		munmap(l.buffers, (size_t)l.nb_slots * l.chunk_bytes);
 	free(l.chunks);
 	free(l.missing);

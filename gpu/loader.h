@@ -7,7 +7,8 @@
  * of all stages before it have arrived. Chunks that no piece touches are not read.
  *
  * Memory of the host is read into where it stays. For a device, og_load_opts.deliver gets each chunk
- * from a ring of buffers, registered with the ring where the limit on locked memory allows.
+ * from a ring of buffers, registered with io_uring where the limit on locked memory allows; where they
+ * are the device's own, pinned, it copies from there and no byte is moved twice.
  *
  * Where the file system refuses O_DIRECT or the system refuses io_uring the same bytes come through
  * plain reads. The file is never mapped, so one that shrinks or fails while it is read is an error
@@ -58,13 +59,21 @@ struct og_load_opts {
 	bool no_direct;
 	bool no_uring;
 	uint32_t chunk_bytes; /* multiple of OG_LOAD_PAGE_BYTES; 0: OG_LOAD_CHUNK_BYTES */
-	/* The bytes of each chunk in place of leaving them in the arena; borrowed for the call. */
+	/*
+	 * The bytes of each chunk in place of leaving them in the arena; borrowed for the call, or where
+	 * there is `reuse`, until that has returned for the same `data`. What was delivered of stages that
+	 * are not ready may be delivered again.
+	 */
 	int (*deliver)(void *arg, uint32_t source, uint64_t offset, const uint8_t *data,
 		uint32_t len_bytes);
+	int (*reuse)(void *arg, const uint8_t *data);
 	void *arg;
+	uint8_t *buffers; /* OG_LOAD_DEPTH chunks to deliver from; NULL: the loader's own */
 	const bool *stop; /* set by any thread: ends the load with -ECANCELED; may be NULL */
 	/* Of a model: so many threads lay its weights out for the CPU's products; 0: as in the file. */
 	uint32_t panel_threads;
+	/* Of a model in the background: nothing is read before og_model_begin(). */
+	bool is_held;
 };
 
 struct og_load_source {
@@ -105,6 +114,9 @@ int og_file_read(
  * the range is larger than the machine's memory. The caller owes og_arena_fini().
  */
 int og_arena_init(struct og_arena *a, uint64_t from, uint64_t to) OG_MUST_CHECK;
+/* In two steps: only addresses; then, if the range is to be filled, the check, and huge pages. */
+int og_arena_reserve(struct og_arena *a, uint64_t from, uint64_t to) OG_MUST_CHECK;
+int og_arena_settle(const struct og_arena *a) OG_MUST_CHECK;
 void og_arena_fini(struct og_arena *a);
 
 /*

@@ -3,6 +3,7 @@
 #include "gpu/panels.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -40,11 +41,44 @@ static int stages_arrived(void *arg, uint32_t ready)
 	struct og_model *m = arg;
 	int ret = fill_vectors(m, m->stages_ready, ready);
 
+	if (ret == 0 && m->sink)
+		ret = m->sink->ready(m->sink->arg, m->stages_ready, ready);
 	for (uint32_t stage = m->stages_ready; stage < ready && ret == 0 && m->packer; stage++)
 		ret = og_model_pack(m, stage);
 	if (ret == 0)
 		publish(m, ready, 0);
 	return ret;
+}
+
+/* What the chunk has of the vectors goes to the arena, where they are looked for. */
+static void keep_vectors(struct og_model *m, uint32_t source, uint64_t offset, const uint8_t *data,
+	uint32_t len_bytes)
+{
+	for (const struct og_model_vector *v = m->vectors; v; v = v->next) {
+		struct og_model_place at = og_model_place(m, v->from);
+		uint64_t end = at.offset + og_dtype_bytes(v->type, v->n);
+		uint64_t from = OG_MAX(at.offset, offset), to = OG_MIN(end, offset + len_bytes);
+
+		if (at.source == source && from < to)
+			memcpy((uint8_t *)(uintptr_t)v->from + (from - at.offset),
+				data + (from - offset), to - from);
+	}
+}
+
+static int pass_on(
+	void *arg, uint32_t source, uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+{
+	struct og_model *m = arg;
+
+	keep_vectors(m, source, offset, data, len_bytes);
+	return m->sink->deliver(m->sink->arg, source, offset, data, len_bytes);
+}
+
+static int pass_back(void *arg, const uint8_t *data)
+{
+	struct og_model *m = arg;
+
+	return m->sink->reuse(m->sink->arg, data);
 }
 
 static int load(struct og_model *m, char *err, size_t err_bytes)
@@ -82,6 +116,7 @@ int og_model_wait_slow(struct og_model *m, uint32_t stage)
 {
 	int ret;
 
+	OG_ASSERT(!m->load_opts.is_held); /* it would wait for ever */
 	pthread_mutex_lock(&m->thread->lock);
 	while (m->stages_ready <= stage && m->load_ret == 0)
 		pthread_cond_wait(&m->thread->changed, &m->thread->lock);
@@ -108,6 +143,20 @@ void og_model_stop(struct og_model *m)
 const char *og_model_load_error(const struct og_model *m)
 {
 	return m->load_err;
+}
+
+struct og_model_place og_model_place(const struct og_model *m, const uint8_t *data)
+{
+	uintptr_t at = (uintptr_t)data;
+
+	for (uint32_t i = 0; i < m->nb_files; i++) {
+		const struct og_arena *a = &m->files[i].arena;
+		uintptr_t base = (uintptr_t)a->base;
+
+		if (at >= base && at - base < a->end - a->start)
+			return (struct og_model_place){i, a->start + (at - base)};
+	}
+	return (struct og_model_place){UINT32_MAX, 0};
 }
 
 static int create(
@@ -166,6 +215,14 @@ int og_model_open(struct og_model **out, const char *path, const struct og_load_
 	return 0;
 }
 
+static int start_thread(struct og_model *m)
+{
+	int ret = -pthread_create(&m->thread->id, NULL, load_thread, m);
+
+	m->thread->is_running = ret == 0;
+	return ret;
+}
+
 int og_model_open_background(struct og_model **out, const char *path,
 	const struct og_load_opts *opts, struct og_load_progress *progress, char *err,
 	size_t err_bytes)
@@ -177,10 +234,8 @@ int og_model_open_background(struct og_model **out, const char *path,
 		return ret;
 	m->load_opts.stop = &m->stop;
 	ret = open_headers(m, path, err, err_bytes);
-	if (ret == 0) {
-		ret = -pthread_create(&m->thread->id, NULL, load_thread, m);
-		m->thread->is_running = ret == 0;
-	}
+	if (ret == 0 && !m->load_opts.is_held)
+		ret = start_thread(m);
 	if (ret < 0) {
 		og_model_close(m);
 		return ret;
@@ -189,12 +244,58 @@ int og_model_open_background(struct og_model **out, const char *path,
 	return 0;
 }
 
+static int settle_arenas(struct og_model *m)
+{
+	for (uint32_t i = 0; i < m->nb_files; i++) {
+		const struct og_arena *a = &m->files[i].arena;
+
+		if (og_arena_settle(a) == 0)
+			continue;
+		snprintf(m->load_err, sizeof(m->load_err),
+			"%s: %" PRIu64 " bytes of weights do not fit in memory", m->names[i],
+			a->end - a->start);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+int og_model_begin(
+	const struct og_model *held, const struct og_model_sink *sink, uint32_t panel_threads)
+{
+	struct og_model *m = (struct og_model *)held;
+	int ret = 0;
+
+	OG_ASSERT(m->load_opts.is_held);
+	m->load_opts.is_held = false;
+	m->sink = sink;
+	if (sink) {
+		m->load_opts.buffers = sink->buffers;
+		m->load_opts.deliver = pass_on;
+		m->load_opts.reuse = pass_back;
+		m->load_opts.arg = m;
+	} else {
+		m->load_opts.panel_threads = panel_threads;
+		ret = settle_arenas(m);
+	}
+	if (ret == 0)
+		ret = start_thread(m);
+	if (ret < 0)
+		publish(m, 0, ret);
+	return ret;
+}
+
+void og_model_finish(const struct og_model *m)
+{
+	if (!m->thread->is_running)
+		return;
+	pthread_join(m->thread->id, NULL);
+	m->thread->is_running = false;
+}
+
 void og_model_close(struct og_model *m)
 {
-	if (m->thread->is_running) {
-		og_model_stop(m);
-		pthread_join(m->thread->id, NULL);
-	}
+	og_model_stop(m);
+	og_model_finish(m);
 	for (uint32_t i = 0; i < m->nb_files; i++) {
 		og_file_close(&m->files[i].file);
 		og_arena_fini(&m->files[i].arena);

@@ -79,6 +79,23 @@ struct og_model {
 	char load_err[256];
 	struct og_load_opts load_opts;
 	struct og_load_progress *progress;
+	const struct og_model_sink *sink;
+};
+
+/*
+ * Who takes the weights in place of host memory, as they lie in the file: what deliver() gets of a
+ * chunk is at og_model_place() of each weight. The model's vectors and factors are host memory all the
+ * same. All is called by the loading thread; a negative errno ends the load.
+ */
+struct og_model_sink {
+	/* As in og_load_opts. */
+	uint8_t *buffers;
+	int (*deliver)(void *arg, uint32_t source, uint64_t offset, const uint8_t *data,
+		uint32_t len_bytes);
+	int (*reuse)(void *arg, const uint8_t *data);
+	/* The vectors of stages [from, to) are here, and all their weights have been delivered. */
+	int (*ready)(void *arg, uint32_t from, uint32_t to);
+	void *arg;
 };
 
 /*
@@ -92,6 +109,21 @@ int og_model_open(struct og_model **out, const char *path, const struct og_load_
 int og_model_open_background(struct og_model **out, const char *path,
 	const struct og_load_opts *load, struct og_load_progress *progress, char *err,
 	size_t err_bytes) OG_MUST_CHECK;
+/*
+ * Begins the load of a model that was opened with `is_held`, once: to a sink, which lives until
+ * og_model_finish(), or with NULL to memory, laid out by `panel_threads`. Returns 0 or a negative
+ * errno: then og_model_load_error() says why, and the load has failed.
+ */
+int og_model_begin(const struct og_model *m, const struct og_model_sink *sink,
+	uint32_t panel_threads) OG_MUST_CHECK;
+/* Waits for the loading thread to end; nothing of it is at work then. Of who began or opened. */
+void og_model_finish(const struct og_model *m);
+/* Where in its file a weight begins, or any byte of the arenas. */
+struct og_model_place {
+	uint32_t source;
+	uint64_t offset;
+};
+struct og_model_place og_model_place(const struct og_model *m, const uint8_t *data);
 /* Ends a load in progress. */
 void og_model_close(struct og_model *m);
 /* The same without closing: what waits for a stage gets -ECANCELED. From any thread. */

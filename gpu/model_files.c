@@ -43,7 +43,8 @@ static int make_files(struct og_model *m, uint32_t n)
 static int make_arena(
 	struct og_model *m, uint32_t i, uint64_t from, uint64_t to, char *err, size_t err_bytes)
 {
-	int ret = og_arena_init(&m->files[i].arena, from, to);
+	struct og_arena *a = &m->files[i].arena;
+	int ret = m->load_opts.is_held ? og_arena_reserve(a, from, to) : og_arena_init(a, from, to);
 
 	if (ret < 0)
 		snprintf(err, err_bytes, "%s: %" PRIu64 " bytes of weights do not fit in memory",

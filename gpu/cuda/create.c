@@ -1,4 +1,5 @@
 #include "gpu/cuda/forward_priv.h"
+#include "gpu/cuda/upload.h"
 
 #include <errno.h>
 #include <math.h>
@@ -161,7 +162,8 @@ static int make_step(struct og_cuda *c, struct og_cuda_step *s)
 static int check_room(
 	struct og_cuda *c, uint64_t kv_bytes, uint64_t scratch_bytes, char *err, size_t err_bytes)
 {
-	uint64_t weights = og_cuda_weights_bytes(c->model);
+	/* The upload's buffers are gone when it ends. */
+	uint64_t weights = og_cuda_weights_bytes(c->model) + og_cuda_upload_bytes(c->model);
 	size_t free_bytes = 0;
 	int ret = og_cuda_free_bytes(&c->d, &free_bytes);
 
@@ -238,11 +240,7 @@ static int make_buffers(struct og_cuda *c, char *err, size_t err_bytes)
 	carve_scratch(c, c->scratch);
 	/* Padding is zero from here on: kernels write only what means something. */
 	ret = clear(c, c->scratch, scratch_bytes);
-	if (ret == 0)
-		ret = clear(c, c->kv, kv_bytes);
-	if (ret == 0)
-		ret = send_turns(c, false);
-	return ret == 0 ? send_turns(c, true) : ret;
+	return ret == 0 ? clear(c, c->kv, kv_bytes) : ret;
 }
 
 static int create(
@@ -253,8 +251,6 @@ static int create(
 		((uint64_t)hp->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS + 1);
 	int ret = check_model(opts, err, err_bytes);
 
-	if (ret == 0 && !c->tuning.random_weights)
-		ret = og_model_wait(opts->model, 0); /* some frequencies come with the weights */
 	if (ret < 0)
 		return ret;
 	c->model = opts->model;
@@ -268,7 +264,9 @@ static int create(
 	if (ret == 0)
 		ret = c->tuning.random_weights ? og_cuda_weights_random(&c->w, &c->d, opts->model)
 					       : og_cuda_weights_upload(&c->w, &c->d, opts->model);
-	return ret;
+	if (ret == 0) /* some frequencies come with the weights */
+		ret = send_turns(c, false);
+	return ret == 0 ? send_turns(c, true) : ret;
 }
 
 int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts *opts, int device,

@@ -5,11 +5,8 @@
  * F16 and F32 lose what bf16 cannot hold. Types of smaller blocks become f32 on the host first. q, k
  * and v are one matrix, and so are gate and up, in turns of 16 rows. Norms and biases stay f32.
  *
- * Chunks of whole rows pass through a ring of pinned buffers to the device, each byte once, and are
- * converted there while the next ones are on their way.
- *
  * Threads: one engine thread.
- * Memory:  the arena is allocated at upload; the ring only exists during it.
+ * Memory:  the arena is allocated at upload; how the weights get there is upload.h's.
  */
 #pragma once
 #include "gpu/cuda/device.h"

@@ -28,7 +28,7 @@ OG_PRINTF(2, 3) static void expect(bool ok, const char *fmt, ...)
 	nb_failed += !ok;
 }
 
-static double relative_error(const float *got, const float *want, size_t n)
+static inline double relative_error(const float *got, const float *want, size_t n)
 {
 	double diff = 0, size = 0;
 

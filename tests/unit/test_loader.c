@@ -203,8 +203,10 @@ static int run_plan(struct seen *s, struct og_load_opts *opts, struct og_load_pr
 	struct og_load_plan plan = {&source, 1, pieces, OG_ARRAY_LEN(pieces), 3, note_ready, s};
 	int ret;
 
-	opts->chunk_bytes = CHUNK_BYTES;
-	opts->arg = s;
+	if (!opts->chunk_bytes)
+		opts->chunk_bytes = CHUNK_BYTES;
+	if (!opts->arg)
+		opts->arg = s;
 	cr_assert_eq(og_file_open(&source.file, path, err, sizeof(err)), 0);
 	cr_assert_eq(og_arena_init(&source.arena, 0, FILE_BYTES), 0);
 	s->arena = source.arena;
@@ -350,6 +352,80 @@ Test(loader, reads_the_same_where_io_uring_is_refused)
 				r.opts.deliver = delivers ? put_chunk : NULL;
 				expect_all(&r);
 			}
+}
+
+/* A device that takes what is delivered in its own time, out of buffers of its own. */
+struct borrower {
+	uint8_t *buffers;
+	const uint8_t *data[OG_LOAD_DEPTH]; /* of each buffer, what is still looked at */
+	uint64_t offset[OG_LOAD_DEPTH];
+	uint32_t len_bytes[OG_LOAD_DEPTH];
+	uint64_t total_bytes;
+	uint32_t nb_back, fail_at;
+	uint32_t chunk_bytes;
+};
+
+static int borrow(
+	void *arg, uint32_t source, uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+{
+	struct borrower *b = arg;
+	size_t i = (size_t)(data - b->buffers) / b->chunk_bytes;
+
+	(void)source;
+	cr_assert_lt(i, OG_LOAD_DEPTH);
+	cr_assert_null(b->data[i]);
+	b->data[i] = data;
+	b->offset[i] = offset;
+	b->len_bytes[i] = len_bytes;
+	b->total_bytes += len_bytes;
+	return 0;
+}
+
+static int give_back(void *arg, const uint8_t *data)
+{
+	struct borrower *b = arg;
+	size_t i = (size_t)(data - b->buffers) / b->chunk_bytes;
+
+	cr_assert_eq(b->data[i], data);
+	cr_expect_arr_eq(data, content + b->offset[i], b->len_bytes[i]);
+	b->data[i] = NULL;
+	return ++b->nb_back == b->fail_at ? -EAGAIN : 0;
+}
+
+Test(loader, a_lent_buffer_is_read_into_only_when_it_is_given_back)
+{
+	static struct borrower b;
+
+	b.chunk_bytes = OG_LOAD_PAGE_BYTES;
+	b.buffers = aligned_alloc(OG_LOAD_PAGE_BYTES, OG_LOAD_DEPTH * OG_LOAD_PAGE_BYTES);
+	for (int plain = 0; plain < 2; plain++) {
+		struct og_load_opts opts = {.no_uring = plain,
+			.chunk_bytes = b.chunk_bytes,
+			.deliver = borrow,
+			.reuse = give_back,
+			.arg = &b,
+			.buffers = b.buffers};
+		struct og_load_progress progress;
+		struct seen s = {0};
+
+		b.total_bytes = b.nb_back = 0;
+		cr_assert_eq(run_plan(&s, &opts, &progress), 0, "%s", err);
+		cr_expect_eq(b.total_bytes, progress.bytes_total);
+		cr_expect_gt(b.nb_back, OG_LOAD_DEPTH);
+		for (size_t i = 0; i < OG_LOAD_DEPTH; i++) {
+			if (b.data[i])
+				cr_expect_arr_eq(b.data[i], content + b.offset[i], b.len_bytes[i]);
+			b.data[i] = NULL;
+		}
+		og_arena_fini(&s.arena);
+		b.fail_at = b.nb_back / 2;
+		b.nb_back = 0;
+		cr_expect_eq(run_plan(&s, &opts, NULL), -EIO);
+		memset(b.data, 0, sizeof(b.data));
+		b.fail_at = 0;
+		og_arena_fini(&s.arena);
+	}
+	free(b.buffers);
 }
 
 Test(loader, ends_when_the_device_fails_or_the_caller_has_enough)

@@ -227,6 +227,156 @@ Test(model_load, a_file_that_shrinks_is_an_error_that_names_it)
 	og_mw_remove(folder);
 }
 
+/* ---- A load that waits for who takes it ---- */
+
+/* Takes the files' bytes as a device would, here to copies of the files. */
+struct taker {
+	const struct og_model *model;
+	uint8_t *copies[8];
+	uint32_t stages;
+	int fail_at; /* stage */
+};
+
+static int take(
+	void *arg, uint32_t source, uint64_t offset, const uint8_t *data, uint32_t len_bytes)
+{
+	struct taker *t = arg;
+
+	memcpy(t->copies[source] + offset, data, len_bytes);
+	return 0;
+}
+
+static int take_at_once(void *arg, const uint8_t *data)
+{
+	(void)arg;
+	(void)data;
+	return 0;
+}
+
+static int note_stages(void *arg, uint32_t from, uint32_t to)
+{
+	struct taker *t = arg;
+
+	cr_expect_eq(from, t->stages);
+	cr_expect_gt(to, from);
+	t->stages = to;
+	return t->fail_at && to > (uint32_t)t->fail_at ? -ENODEV : 0;
+}
+
+static void expect_same_weight(
+	const struct taker *t, const struct og_weight *got, const struct og_weight *want)
+{
+	struct og_model_place at = og_model_place(t->model, got->data);
+
+	cr_assert_lt(at.source, t->model->nb_files);
+	cr_expect_arr_eq(
+		t->copies[at.source] + at.offset, want->data, want->n_out * want->row_bytes);
+}
+
+static void open_held_folder(struct og_model **m, struct taker *t, const char *folder)
+{
+	struct og_load_opts opts = {.is_held = true, .chunk_bytes = CHUNK_BYTES};
+
+	cr_assert_eq(
+		og_model_open_background(m, folder, &opts, NULL, err, sizeof(err)), 0, "%s", err);
+	t->model = *m;
+	cr_assert_leq((*m)->nb_files, OG_ARRAY_LEN(t->copies));
+	for (uint32_t i = 0; i < (*m)->nb_files; i++)
+		t->copies[i] = calloc(1, (*m)->files[i].file.size_bytes);
+}
+
+static void forget(struct og_model *m, struct taker *t)
+{
+	for (uint32_t i = 0; i < m->nb_files; i++)
+		free(t->copies[i]);
+	og_model_close(m);
+}
+
+Test(model_load, weights_go_to_who_takes_them_and_vectors_to_memory)
+{
+	char folder[] = "/tmp/og_test_XXXXXX";
+	struct og_mw mw = og_mw_make(2);
+	struct og_model *m, *whole;
+	struct taker t = {0};
+	struct og_model_sink sink = {NULL, take, take_at_once, note_stages, &t};
+	uint32_t nb_bytes = 0;
+
+	cr_assert_not_null(mkdtemp(folder));
+	og_mw_folder(&mw, folder);
+	cr_assert_eq(og_model_open(&whole, folder, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	open_held_folder(&m, &t, folder);
+	cr_expect_eq(og_model_load_state(m), 0);
+	cr_assert_eq(og_model_begin(m, &sink, 0), 0);
+	cr_assert_eq(og_model_wait(m, m->hp.nb_layers + 1), 0, "%s", og_model_load_error(m));
+	og_model_finish(m);
+	cr_expect_eq(t.stages, m->hp.nb_layers + 2);
+	expect_same_weight(&t, &m->embedding, &whole->embedding);
+	for (uint32_t i = 0; i < m->hp.nb_layers; i++) {
+		const struct og_layer *got = &m->layers[i], *want = &whole->layers[i];
+
+		expect_same_weight(&t, &got->v, &want->v);
+		expect_same_weight(&t, &got->down, &want->down);
+		cr_expect_arr_eq(got->attn_norm, want->attn_norm, m->hp.width * sizeof(float));
+		cr_expect_arr_eq(got->ffn_norm, want->ffn_norm, m->hp.width * sizeof(float));
+	}
+	cr_expect_arr_eq(m->output_norm, whole->output_norm, m->hp.width * sizeof(float));
+	/* No memory was taken for the embedding. */
+	for (const uint8_t *p = m->embedding.data;
+		p < m->embedding.data + m->embedding.n_out * m->embedding.row_bytes; p++)
+		nb_bytes += *p != 0;
+	cr_expect_eq(nb_bytes, 0);
+	forget(m, &t);
+	og_model_close(whole);
+	og_mw_remove(folder);
+}
+
+Test(model_load, who_takes_the_weights_may_end_the_load)
+{
+	char folder[] = "/tmp/og_test_XXXXXX";
+	struct og_mw mw = og_mw_make(2);
+	struct taker t = {.fail_at = 1};
+	struct og_model_sink sink = {NULL, take, take_at_once, note_stages, &t};
+	struct og_model *m;
+
+	cr_assert_not_null(mkdtemp(folder));
+	og_mw_folder(&mw, folder);
+	open_held_folder(&m, &t, folder);
+	cr_assert_eq(og_model_begin(m, &sink, 0), 0);
+	cr_expect_eq(og_model_wait(m, m->hp.nb_layers + 1), -ENODEV);
+	og_model_finish(m);
+	cr_expect_eq(og_model_load_state(m), -ENODEV);
+	forget(m, &t);
+	open_held_folder(&m, &t, folder); /* and one that is never begun may be closed */
+	forget(m, &t);
+	og_mw_remove(folder);
+}
+
+Test(model_load, a_held_load_may_go_to_memory_after_all)
+{
+	struct og_load_opts opts = {.is_held = true};
+	struct og_model *m, *whole;
+	char path[64];
+	float *got, *want;
+	size_t n;
+
+	save_model(path);
+	cr_assert_eq(og_model_open(&whole, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(
+		og_model_open_background(&m, path, &opts, NULL, err, sizeof(err)), 0, "%s", err);
+	cr_assert_eq(og_model_begin(m, NULL, 2), 0);
+	n = (size_t)TOKENS * whole->hp.vocab;
+	got = calloc(n, sizeof(float));
+	want = calloc(n, sizeof(float));
+	cr_assert_eq(forward(m, got), 0);
+	cr_assert_eq(forward(whole, want), 0);
+	cr_expect_arr_eq(got, want, n * sizeof(float));
+	og_model_close(m);
+	og_model_close(whole);
+	free(got);
+	free(want);
+	unlink(path);
+}
+
 /* ---- Weights in panels ---- */
 
 /* One way for the bytes to arrive. */
