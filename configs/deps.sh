@@ -56,13 +56,24 @@ else
   "${run[@]}" apt-get install -q -y --no-install-recommends "${missing[@]}"
 fi
 
+# packages FOLDER WHAT OPTIONS…: npm's packages of a folder, if they are not those of its lock file. Not by
+# `npm ci`: that refuses locks that name packages for systems that the registry does not have.
+packages() {
+  cd "$root/$1"
+  if cmp -s package-lock.json node_modules/.og-lock; then
+    echo "deps: $2 are installed"
+    return
+  fi
+  echo "deps: installing $2 (npm install in $1)"
+  npm install --no-save --no-audit --no-fund --loglevel=error "${@:3}"
+  cp package-lock.json node_modules/.og-lock
+}
+
 if [ "${1:-build}" = test ]; then
-  cd "$(dirname "$0")/../tests/conformance"
-  if ! cmp -s package-lock.json node_modules/.og-lock; then
-    echo "deps: installing the peers to test against (npm ci in tests/conformance)"
-    npm ci --no-audit --no-fund --loglevel=error
-    cp package-lock.json node_modules/.og-lock
-  else
-    echo "deps: the peers to test against are installed"
+  root=$(cd "$(dirname "$0")/.." && pwd)
+  packages tests/conformance "the peers to test against"
+  # llama.cpp comes built, for this processor only; elsewhere the tests that want it are skipped.
+  if [ "$(uname -m)" = x86_64 ]; then
+    packages tests/gpu "the references of models" --omit=optional --ignore-scripts
   fi
 fi

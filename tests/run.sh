@@ -155,11 +155,11 @@ export LSAN_OPTIONS=suppressions=$root/tests/lsan.supp:print_suppressions=0
 wait "$sanitizer_build"
 must "sanitizer build" build build-asan $sanitizers
 # Not the suites of og-bench: what they drive is in the other tests, and they run one at a time. Not the
-# comparison with torch: the unit tests of families and forward run the same code.
+# comparisons with torch, llama.cpp and other tokenizers: the unit tests run the same code.
 # Criterion forks beside a thread of its own; GCC 12's AddressSanitizer does not take its locks for that, and a
 # child may be born into one that nobody gives back: one test at a time makes it rare, and no verdict.
 CRITERION_JOBS=1 OG_SEEDS=2 OG_HOUR_SEEDS=1 OG_SIM_NODES=60 repeat_hung=yes \
-  meson_tests build-asan --no-suite bench --no-suite torch
+  meson_tests build-asan --no-suite bench --no-suite reference
 unset ASAN_OPTIONS UBSAN_OPTIONS
 
 section "rings and shared tables under ThreadSanitizer"

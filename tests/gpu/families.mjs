@@ -4,7 +4,7 @@
  *   OG_LOGITS=build/tests/gpu/logits_cli OG_TINY=build/tests/gpu/tiny_models node tests/gpu/families.mjs
  *
  * For each family and type of weights: the log-probabilities of every position of a prompt, and greedy
- * tokens up to the first near-tie. OG_TYPES (words) names other types than F32; OG_KEEP a folder for the
+ * tokens up to the first near-tie. OG_TYPES (words) names other types than F32 and Q4_K, OG_ALL takes all; OG_KEEP a folder for the
  * models. NODE_LLAMA_CPP: the folder of the npm package where the usual search does not find it.
  * Exit status 77: the package is not installed.
  */
@@ -17,7 +17,8 @@ import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { pathToFileURL } from "node:url";
 
-const types = (process.env.OG_TYPES ?? "F32 F16 BF16 Q8_0 Q4_0 Q4_K Q5_K Q6_K").split(" ");
+const allTypes = "F32 F16 BF16 Q8_0 Q4_0 Q4_K Q5_K Q6_K";
+const types = (process.env.OG_TYPES ?? (process.env.OG_ALL ? allTypes : "F32 Q4_K")).split(" ");
 const promptTokens = 40;
 const greedyTokens = 48;
 const nearTie = 6; // in units of what llama.cpp's rounding moves a logit

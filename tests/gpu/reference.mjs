@@ -16,7 +16,7 @@ export const modules = process.env.OG_GPU_MODULES ?? path.join(here, "node_modul
 
 export function needPackages() {
 	if (existsSync(path.join(modules, "node-llama-cpp"))) return;
-	console.log("skipped: npm ci was not run in tests/gpu");
+	console.log("skipped: the packages of tests/gpu are not installed (configs/deps.sh test)");
 	process.exit(77);
 }
 

@@ -2,7 +2,7 @@
  * tokenizers.mjs: the tokenizer against llama.cpp's reference lists and against Hugging Face's own
  * library, on published vocabularies.
  *
- *   (cd tests/gpu && npm ci --ignore-scripts) && node tests/gpu/tokenizers.mjs
+ *   configs/deps.sh test && node tests/gpu/tokenizers.mjs
  *
  * OG_STRINGS (default 3000) generated texts a vocabulary; OG_TEXT_CLI names the program.
  */
