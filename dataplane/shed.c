@@ -171,24 +171,48 @@ static bool changed(struct og_shed *s, uint32_t nb_before)
 	return any;
 }
 
+/*
+ * How many were taken while the last datagram waited: Little's law, but for a core that was kept from
+ * its processor, and then finds little that has waited long.
+ */
+static uint64_t queue_length(const struct og_shed *s, uint64_t waited_ns)
+{
+	uint64_t length = 0;
+
+	for (int i = 0; i < OG_SHED_TURNS && waited_ns > 0; i++) {
+		uint64_t part_ns = OG_MIN(waited_ns, s->past[i].lasted_ns);
+
+		if (part_ns > 0)
+			length += s->past[i].nb_taken * part_ns / s->past[i].lasted_ns;
+		waited_ns -= part_ns;
+	}
+	return length;
+}
+
+static void remember_turn(struct og_shed *s, uint64_t now_ns)
+{
+	memmove(s->past + 1, s->past, sizeof(s->past) - sizeof(s->past[0]));
+	s->past[0] = (struct og_shed_past){OG_MAX(now_ns - s->turned_ns, 1ull), s->nb_taken};
+	s->turned_ns = now_ns;
+	s->nb_taken = 0;
+}
+
 bool og_shed_turn(struct og_shed *s, uint64_t waited_ns, uint64_t now_ns)
 {
-	const uint64_t elapsed_ns = OG_MAX(now_ns - s->turned_ns, 1ull);
 	const uint32_t nb_before = s->nb_rules;
 	const bool stood = s->stands;
 
-	/* Little's law: as many wait as come while one waits. */
+	remember_turn(s, now_ns);
 	s->stands = waited_ns > OG_SHED_WAIT_NS && waited_ns < OG_NS_PER_S &&
-		    s->nb_taken * waited_ns / elapsed_ns > OG_SHED_QUEUE_MIN;
+		    queue_length(s, waited_ns) > OG_SHED_QUEUE_MIN;
 	if (!s->stands)
-		give_back(s, OG_MIN(elapsed_ns / OG_SHED_TURN_NS, (uint64_t)TURNS_MAX),
+		give_back(s, OG_MIN(s->past[0].lasted_ns / OG_SHED_TURN_NS, (uint64_t)TURNS_MAX),
 			waited_ns < SOME_WAIT_NS ? GROW_PART : SLOW_PART);
 	else if (stood && s->nb_seen >= SEEN_MIN)
 		cut_those_to_blame(s);
 	else
 		cut_known(s);
-	s->turned_ns = now_ns;
-	s->nb_taken = s->nb_seen = 0;
+	s->nb_seen = 0;
 	memset(s->sources, 0, sizeof(s->sources));
 	memset(s->hosts, 0, sizeof(s->hosts));
 	return changed(s, nb_before);

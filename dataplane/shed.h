@@ -31,6 +31,7 @@ enum {
 	OG_SHED_QUEUE_MIN = 256, /* datagrams: a closed loop of requests is no flood */
 	OG_SHED_PROGRAM = 8 * OG_SHED_RULES + 16, /* instructions at most */
 	OG_SHED_ALL = 1 << 20,                    /* `admit` of everything */
+	OG_SHED_TURNS = 8,                        /* that are remembered */
 };
 #define OG_SHED_TURN_NS (5 * OG_NS_PER_MS)
 #define OG_SHED_WAIT_NS OG_NS_PER_MS /* longer is a queue that stands */
@@ -45,13 +46,19 @@ struct og_shed_counter {
 	uint32_t count;
 };
 
+struct og_shed_past {
+	uint64_t lasted_ns;
+	uint32_t nb_taken;
+};
+
 struct og_shed {
 	uint32_t tag_key;   /* of our streams; 0: all that begins like a stream is one */
 	uint64_t turned_ns; /* the last turn */
 	bool stands;        /* the queue did: count who is in it */
 	uint32_t nb_taken;  /* datagrams received since; the owner counts */
-	uint32_t nb_seen;   /* og_shed_seen() of them, without those of streams */
-	uint32_t nb_rules;  /* 0: let everything in */
+	struct og_shed_past past[OG_SHED_TURNS]; /* the newest first */
+	uint32_t nb_seen;  /* og_shed_seen() of them, without those of streams */
+	uint32_t nb_rules; /* 0: let everything in */
 	struct og_shed_rule rules[OG_SHED_RULES];
 	uint32_t applied[OG_SHED_RULES]; /* the shares when the rules last changed by much */
 	struct og_shed_counter sources[OG_SHED_COUNTERS];

@@ -83,6 +83,26 @@ Test(shed, leaves_a_closed_loop_alone)
 	}
 }
 
+/* A burst that came while the core had no processor has waited long, and is no flood. */
+Test(shed, leaves_what_waited_for_the_processor_alone)
+{
+	struct one o = {.now_ns = OG_NS_PER_S};
+
+	turn(&o, SHORT_NS);
+	o.now_ns += 3 * OG_SHED_TURN_NS;
+	see(&o, local, request, 32, false);
+	cr_expect_not(turn(&o, 4 * OG_SHED_TURN_NS));
+	see(&o, local, request, 168, false);
+	cr_expect_not(turn(&o, 4 * OG_SHED_TURN_NS));
+	cr_expect_not(o.s.stands);
+	/* The same rate for as long as they waited is one. */
+	for (int i = 0; i < 2; i++) {
+		see(&o, local, request, 168, false);
+		turn(&o, 4 * OG_SHED_TURN_NS);
+	}
+	cr_expect(o.s.stands);
+}
+
 Test(shed, needs_two_looks_at_a_queue_that_stands)
 {
 	struct one o = {.now_ns = OG_NS_PER_S};
