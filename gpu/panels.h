@@ -8,6 +8,13 @@
  *   Q8_0   for each block, the scale of each row, then, for each pair of values, the pair of each row
  *   Q4_0   for each block, the scale of each row, then, for each eight values, four bytes of each row:
  *          bits 4j … 4j+3 are value 2j, bits 16+4j … value 2j+1
+ *   Q4_K   for each block, d of each row, dmin of each row, the scales of each row as three words in
+ *          turn, then, for each eight values, four bytes of each row as for Q4_0
+ *   Q5_K   the same, and before each 32 values a word of each row: bit p is the fifth of value 2p, bit
+ *          16+p that of value 2p+1
+ *   Q6_K   for each block, d of each row, the scales of each row as four words in turn, then, for each
+ *          16 values, a word of each row (bits 2p and 2p+1 are the upper ones of value 2p, 16+2p …
+ *          those of value 2p+1), and for each eight of them four bytes as for Q4_0
  * Rows beyond the last whole panel stay as they are, and so do all of other types.
  *
  * Units:   rows; n_in in values.

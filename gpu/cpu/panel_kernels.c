@@ -21,6 +21,7 @@ enum {
 	CHUNK = 256,
 	COLS_BLOCK = 16 * COLS_MAX,
 	SCALES_BYTES = 2 * ROWS,
+	WORDS_BYTES = 4 * ROWS,
 	AHEAD_BYTES = 1536, /* of one stream: the processor's own prefetch ends with each page */
 };
 
@@ -196,12 +197,191 @@ TILE block_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
 	sums_store(sum, t, vecs, cols);
 }
 
+/* The words of the panel's rows at `p`, and of those the tile's vector v. */
+static inline vi words_load(const struct tile *t, const uint8_t *p, int v)
+{
+	return vi_load(p + (t->vec + (uint32_t)v) * sizeof(vi));
+}
+
+static inline void prefetch_words(const struct tile *t, const uint8_t *p, int vecs)
+{
+	prefetch(t, p + t->vec * sizeof(vi), vecs * (int)sizeof(vi));
+}
+
+/* dot += eight values of each row at `w`, whose upper bits are at bits `shift` … of `upper`. */
+TILE k_eight(const struct tile *t, vi dot[PANEL_VECS][COLS_MAX], const uint8_t *w, const vi *upper,
+	int shift, const int16_t *x, int vecs, int cols, enum og_dtype type)
+{
+	vh pairs[PANEL_VECS];
+
+	w += t->vec * sizeof(vi);
+	for (int j = 0; j < 4; j++) {
+		if (j % 2 == 0)
+			prefetch(
+				t, w + j / 2 * (vecs * sizeof(vf) / 2), vecs * (int)sizeof(vf) / 2);
+		for (int v = 0; v < vecs; v++) {
+			pairs[v] = vh_nibbles(w + v * sizeof(vf), j);
+			if (type == OG_Q5_K)
+				pairs[v] |= vh_bits_at_4((vh)upper[v], shift + j, 1);
+			else if (type == OG_Q6_K)
+				pairs[v] =
+					(pairs[v] | vh_bits_at_4((vh)upper[v], shift + 2 * j, 2)) -
+					32;
+		}
+		add_pairs(dot, pairs, x + 2 * j, t->a->stride, vecs, cols);
+	}
+}
+
+/* Scale and minimum of part p, by lanes: as og_k_scale(). */
+static inline void k_scales(const vi words[3], int p, vf *scale, vf *minimum)
+{
+	int at = p % 4 * 8;
+	vi s, m;
+
+	if (p < 4) {
+		s = words[0] >> at & 63;
+		m = words[1] >> at & 63;
+	} else {
+		s = (words[2] >> at & 15) | (words[0] >> (at + 6) & 3) << 4;
+		m = (words[2] >> (at + 4) & 15) | (words[1] >> (at + 6) & 3) << 4;
+	}
+	*scale = __builtin_convertvector(s, vf);
+	*minimum = __builtin_convertvector(m, vf);
+}
+
+/* A block: the sums of its parts with their small scales, then those with the large ones. */
+TILE q45_k_block(const struct tile *t, vf sum[PANEL_VECS][COLS_MAX], const uint8_t *w,
+	const int16_t *x, size_t block, int vecs, int cols, enum og_dtype type)
+{
+	size_t nb_parts = t->a->n / OG_ACT_BLOCK;
+	const float *x_scale = t->a->q_scale + block;
+	const int32_t *x_total = t->a->q_total + block;
+	const uint8_t *large = w + t->vec * (sizeof(vf) / 2), *small = w + 2 * SCALES_BYTES;
+	vf above[PANEL_VECS][COLS_MAX], below[PANEL_VECS][COLS_MAX];
+
+	for (int c = 0; c < cols; c++)
+		for (int v = 0; v < vecs; v++)
+			above[v][c] = below[v][c] = (vf){0};
+	prefetch(t, large, SCALES_BYTES * vecs / PANEL_VECS);
+	prefetch(t, large + SCALES_BYTES, SCALES_BYTES * vecs / PANEL_VECS);
+	for (int i = 0; i < 3; i++)
+		prefetch_words(t, small + i * WORDS_BYTES, vecs);
+	w = small + 3 * WORDS_BYTES;
+	for (int p = 0; p < OG_K_PARTS; p++) {
+		vi dot[PANEL_VECS][COLS_MAX], fifth[PANEL_VECS];
+
+		for (int c = 0; c < cols; c++)
+			for (int v = 0; v < vecs; v++)
+				dot[v][c] = vi_set(0);
+		if (type == OG_Q5_K) {
+			prefetch_words(t, w, vecs);
+			for (int v = 0; v < vecs; v++)
+				fifth[v] = words_load(t, w, v);
+			w += WORDS_BYTES;
+		}
+		for (int i = 0; i < 4; i++, w += WORDS_BYTES, x += 8)
+			k_eight(t, dot, w, fifth, 4 * i, x, vecs, cols, type);
+		for (int v = 0; v < vecs; v++) {
+			const vi words[3] = {words_load(t, small, v),
+				words_load(t, small + WORDS_BYTES, v),
+				words_load(t, small + 2 * WORDS_BYTES, v)};
+			vf scale, minimum;
+
+			k_scales(words, p, &scale, &minimum);
+			for (int c = 0; c < cols; c++) {
+				float one = x_scale[c * nb_parts + p];
+				float total = one * (float)x_total[c * nb_parts + p];
+
+				above[v][c] = vf_fma(__builtin_convertvector(dot[v][c], vf),
+					scale * one, above[v][c]);
+				below[v][c] = vf_fma(minimum, vf_set(total), below[v][c]);
+			}
+		}
+	}
+	for (int v = 0; v < vecs; v++) {
+		vf d = vf_load_f16(large + v * (sizeof(vf) / 2));
+		vf d_min = vf_load_f16(large + SCALES_BYTES + v * (sizeof(vf) / 2));
+
+		for (int c = 0; c < cols; c++)
+			sum[v][c] = vf_fma(-d_min, below[v][c], vf_fma(d, above[v][c], sum[v][c]));
+	}
+}
+
+TILE q6_k_block(const struct tile *t, vf sum[PANEL_VECS][COLS_MAX], const uint8_t *w,
+	const int16_t *x, size_t block, int vecs, int cols)
+{
+	size_t nb_parts = t->a->n / OG_ACT_BLOCK;
+	const float *x_scale = t->a->q_scale + block;
+	const uint8_t *large = w + t->vec * (sizeof(vf) / 2), *small = w + SCALES_BYTES;
+	vf above[PANEL_VECS][COLS_MAX];
+
+	for (int c = 0; c < cols; c++)
+		for (int v = 0; v < vecs; v++)
+			above[v][c] = (vf){0};
+	prefetch(t, large, SCALES_BYTES * vecs / PANEL_VECS);
+	for (int i = 0; i < 4; i++)
+		prefetch_words(t, small + i * WORDS_BYTES, vecs);
+	w = small + 4 * WORDS_BYTES;
+	for (int g = 0; g < 2 * OG_K_PARTS; g++, w += 3 * WORDS_BYTES, x += 16) {
+		vi dot[PANEL_VECS][COLS_MAX], upper[PANEL_VECS];
+
+		for (int c = 0; c < cols; c++)
+			for (int v = 0; v < vecs; v++)
+				dot[v][c] = vi_set(0);
+		prefetch_words(t, w, vecs);
+		for (int v = 0; v < vecs; v++)
+			upper[v] = words_load(t, w, v);
+		for (int i = 0; i < 2; i++)
+			k_eight(t, dot, w + (1 + i) * WORDS_BYTES, upper, 8 * i, x + 8 * i, vecs,
+				cols, OG_Q6_K);
+		for (int v = 0; v < vecs; v++) {
+			vi word = words_load(t, small + g / 4 * WORDS_BYTES, v);
+			vf scale = __builtin_convertvector(word << (24 - g % 4 * 8) >> 24, vf);
+
+			for (int c = 0; c < cols; c++)
+				above[v][c] = vf_fma(__builtin_convertvector(dot[v][c], vf),
+					scale * x_scale[c * nb_parts + g / 2], above[v][c]);
+		}
+	}
+	for (int v = 0; v < vecs; v++) {
+		vf d = vf_load_f16(large + v * (sizeof(vf) / 2));
+
+		for (int c = 0; c < cols; c++)
+			sum[v][c] = vf_fma(d, above[v][c], sum[v][c]);
+	}
+}
+
+TILE k_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
+{
+	const size_t block_bytes = type == OG_Q4_K   ? ROWS * OG_Q4_K_BYTES
+				   : type == OG_Q5_K ? ROWS * OG_Q5_K_BYTES
+						     : ROWS * OG_Q6_K_BYTES;
+	size_t block = t->first * (t->a->n / OG_ACT_BLOCK) + t->at / OG_ACT_BLOCK;
+	const int16_t *x = t->a->q + (size_t)t->first * t->a->stride + t->at;
+	const uint8_t *w = t->w;
+	vf sum[PANEL_VECS][COLS_MAX];
+
+	sums_load(sum, t, vecs, cols);
+	for (uint32_t i = 0; i < t->n; i += OG_K_VALUES) {
+		if (type == OG_Q6_K)
+			q6_k_block(t, sum, w, x, block, vecs, cols);
+		else
+			q45_k_block(t, sum, w, x, block, vecs, cols, type);
+		w += block_bytes;
+		x += OG_K_VALUES;
+		block += OG_K_PARTS;
+	}
+	sums_store(sum, t, vecs, cols);
+}
+
 TILE any_tile(const struct tile *t, int vecs, int cols, enum og_dtype type)
 {
 	if (type == OG_BF16)
 		bf16_tile(t, vecs, cols);
 	else if (type == OG_F16)
 		f16_tile(t, vecs, cols);
+	else if (type == OG_Q4_K || type == OG_Q5_K || type == OG_Q6_K)
+		k_tile(t, vecs, cols, type);
 	else
 		block_tile(t, vecs, cols, type);
 }
@@ -302,6 +482,9 @@ PANEL_MATMUL(matmul_f16, OG_F16)
 PANEL_MATMUL(matmul_bf16, OG_BF16)
 PANEL_MATMUL(matmul_q8_0, OG_Q8_0)
 PANEL_MATMUL(matmul_q4_0, OG_Q4_0)
+PANEL_MATMUL(matmul_q4_k, OG_Q4_K)
+PANEL_MATMUL(matmul_q5_k, OG_Q5_K)
+PANEL_MATMUL(matmul_q6_k, OG_Q6_K)
 
 extern og_matmul_fn *const OG_OF_ISA(og_cpu_panels_)[OG_DTYPES];
 og_matmul_fn *const OG_OF_ISA(og_cpu_panels_)[OG_DTYPES] = {
@@ -309,4 +492,7 @@ og_matmul_fn *const OG_OF_ISA(og_cpu_panels_)[OG_DTYPES] = {
 	[OG_BF16] = matmul_bf16,
 	[OG_Q8_0] = matmul_q8_0,
 	[OG_Q4_0] = matmul_q4_0,
+	[OG_Q4_K] = matmul_q4_k,
+	[OG_Q5_K] = matmul_q5_k,
+	[OG_Q6_K] = matmul_q6_k,
 };

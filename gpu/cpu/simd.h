@@ -116,6 +116,15 @@ static inline vh vh_nibbles(const void *p, int which)
 	return (vh)(which == 3 ? shifted : shifted & 15);
 }
 
+/* `count` bits from bit `shift` on of each 16-bit integer, at bit 4 of it. */
+static inline vh vh_bits_at_4(vh bits, int shift, int count)
+{
+	typedef uint16_t vu __attribute__((vector_size(4 * LANES)));
+	vu there = shift < 4 ? (vu)bits << (4 - shift) : (vu)bits >> (shift - 4);
+
+	return (vh)(there & (uint16_t)(((1 << count) - 1) << 4));
+}
+
 /* Lanes that fit 16 bits. */
 static inline void vi_store16(int16_t *p, vi v)
 {

@@ -202,7 +202,9 @@ Test(dtype, panels_are_for_whole_ones_of_some_types)
 	cr_expect_eq(og_panel_rows(OG_F16, 63, 31), 0);
 	cr_expect_eq(og_panel_rows(OG_F16, 63, 32), 32);
 	cr_expect_eq(og_panel_rows(OG_Q8_0, 64, 32), 32);
-	cr_expect_eq(og_panel_rows(OG_Q4_K, 256, 64), 0);
+	cr_expect_eq(og_panel_rows(OG_Q4_K, 256, 64), 64);
+	cr_expect_eq(og_panel_rows(OG_Q6_K, 512, 31), 0);
+	cr_expect_eq(og_panel_rows(OG_F32, 256, 64), 0);
 }
 
 struct many {
