@@ -126,7 +126,8 @@ static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n
 {
 	static const char *const kernels[] = {"auto", "skinny", "tiled 64", "tiled 128"};
 	enum { REPEATS = 20, COPIES = 4 }; /* several copies, or the second-level cache holds it */
-	struct og_cuda_matrix m = {0, n_in, n_out, og_cuda_pad(n_out, OG_CUDA_ROW_PAD)};
+	struct og_cuda_matrix m = {
+		.kp = n_in, .n_out = n_out, .rows = og_cuda_pad(n_out, OG_CUDA_ROW_PAD)};
 	size_t w_bytes = 2ull * m.rows * n_in;
 	CUdeviceptr w = 0, x = 0, out = 0;
 	double s[RUNS], t;

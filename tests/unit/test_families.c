@@ -70,7 +70,7 @@ static float *reference(const struct og_model *m)
 static float *computed(const struct og_model *m)
 {
 	float *logits = malloc((size_t)TOKENS * m->hp.vocab * sizeof(float));
-	struct og_backend_opts opts = {m, PAGES, TOKENS, 2, TOKENS};
+	struct og_backend_opts opts = {m, PAGES, TOKENS, 2, TOKENS, false, false};
 	struct og_row rows[TOKENS];
 	uint32_t table[PAGES] = {0};
 	struct og_batch batch = {rows, TOKENS, table, PAGES, logits, NULL};
