@@ -141,7 +141,8 @@ static int open_tokenizer(struct og_engine *e, const char *path, char *err, size
 int og_engine_open_model(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	struct og_load_opts load = {.is_held = e->backend_kind == OG_BACKEND_CUDA};
+	struct og_load_opts load = {.is_held = e->backend_kind == OG_BACKEND_CUDA,
+		.unpack_threads = count_threads(opts->threads)};
 	int ret;
 
 	if (e->backend_kind == OG_BACKEND_CPU)

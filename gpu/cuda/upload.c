@@ -281,6 +281,8 @@ int og_cuda_upload(struct og_cuda_weights *w, struct og_cuda_device *d, const st
 	struct og_cuda_strips strips;
 	int ret = list_strips(&strips, w, m);
 
+	if (ret == 0 && m->load_opts.is_held && og_model_is_unpacked(m))
+		ret = og_model_begin(m, NULL, 0);
 	if (ret == 0 && m->load_opts.is_held)
 		ret = og_cuda_stream(w, d, m, &strips);
 	else if (ret == 0)
