@@ -504,17 +504,20 @@ static void check_fp8_models(void)
 	struct og_gw_model m = og_gw_small();
 	uint32_t few = is_tiny ? 10 : 40;
 
-	m.type = OG_BF16;
-	check_model(&m, few, "small");
 	m.type = OG_Q8_0;
 	m.width = 96;
+	check_model(&m, few, "small");
+	if (is_tiny)
+		return;
+	m = og_gw_small();
+	m.type = OG_BF16;
 	check_model(&m, few, "small");
 	m = shape(3, 1, 22);
 	m.width = 70;
 	m.ff = 101;
 	check_model(&m, few, "odd");
 	m = shape(4, 1, 128);
-	check_model(&m, is_tiny ? 10 : 70, "heads 4/1 of 128");
+	check_model(&m, 70, "heads 4/1 of 128");
 }
 
 /* A page of layer 0 in fp16, as it would be in e4m3: how many codes and scales differ. */
@@ -845,7 +848,8 @@ int main(int argc, char **argv)
 		if (is_small && i < 3)
 			continue;
 		check_invariance(3, 1, 22);
-		check_invariance(4, 2, 64);
+		if (!is_tiny)
+			check_invariance(4, 2, 64);
 	}
 	check_fp8_pages(4, 2, 64);
 	check_fp8_pages(3, 1, 22);
