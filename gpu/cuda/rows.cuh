@@ -173,7 +173,7 @@ __device__ __forceinline__ float rotated(const plain_head &head, uint32_t i, con
 	return is_second ? w * sine[pair] + v * cosine[pair] : v * cosine[pair] - w * sine[pair];
 }
 
-/* The `at`th key or value of a page; values[i] are its head's. */
+/* The `at`th key or value of a page; values(i) is that of its head. */
 template <class V>
 __device__ __forceinline__ void append_head(
 	__half *to, uint32_t at, const og_cuda_heads &s, const V &values)

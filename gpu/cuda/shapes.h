@@ -1,7 +1,7 @@
 /*
  * shapes.h: what the host code and the kernels of the CUDA back end agree on.
  *
- * Matrices are bf16 in rows of n_in values, padded with zeros to a multiple of OG_CUDA_K_STEP values;
+ * Matrices are bf16 or e4m3 in rows of n_in values, padded with zeros to a multiple of OG_CUDA_K_STEP;
  * the number of rows is padded to a multiple of OG_CUDA_ROW_PAD, and so is that of activations, so no
  * kernel guards its loads. A sum over n_in is always taken the same way, whatever the kernel: cut in
  * OG_CUDA_SLICES runs of steps, each summed in order by the tensor core, and the runs added in order.
