@@ -44,6 +44,7 @@ struct og_config_model {
 	char backend[16];
 	char alias[OG_MODEL_NAME_BYTES];
 	uint64_t device, context, kv_memory, swap_memory, max_batch, queue, threads;
+	char weights[16], kv[8];
 	bool prefix_reuse;
 	int32_t section_line;
 	int32_t where[OG_CONFIG_KEYS_MAX]; /* per row of the table */

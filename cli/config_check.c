@@ -70,6 +70,15 @@ static void check_peers(const struct og_config *cfg, struct og_problems *problem
 	}
 }
 
+/* On a GPU only. Where `auto` finds none, the start says so. */
+static void check_fp8(const struct og_config *cfg, struct og_problems *problems,
+	const struct og_config_model *m, const char *key, const char *value)
+{
+	if (strcmp(value, "fp8") == 0 && strcmp(m->backend, "cpu") == 0)
+		og_config_problem(cfg, problems, m->section_line,
+			"%s = fp8 is for GPUs: leave it out, or take backend = cuda", key);
+}
+
 static void check_models(struct og_config *cfg, struct og_problems *problems)
 {
 	for (uint32_t i = 0; i < cfg->nb_models; i++) {
@@ -81,6 +90,8 @@ static void check_models(struct og_config *cfg, struct og_problems *problems)
 		else if (m->path[0] == '\0' && !no_file)
 			og_config_problem(cfg, problems, m->section_line,
 				"backend = %s needs a path", m->backend);
+		check_fp8(cfg, problems, m, "weights", m->weights);
+		check_fp8(cfg, problems, m, "kv", m->kv);
 	}
 }
 

@@ -118,6 +118,8 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		.kv_memory_bytes = m->kv_memory,
 		.swap_memory_bytes = m->swap_memory,
 		.no_prefix_reuse = !m->prefix_reuse,
+		.fp8_weights = strcmp(m->weights, "fp8") == 0,
+		.fp8_kv = strcmp(m->kv, "fp8") == 0,
 		.threads = (uint32_t)m->threads,
 		.background = true,
 	};

@@ -57,6 +57,9 @@ struct og_backend_opts {
 	uint32_t nb_threads;
 	uint32_t
 		context; /* what sequences may reach: decides between a rope's two sets of factors */
+	/* In e4m3 (fp8.h), half the bytes; -EOPNOTSUPP from a back end that has no such kernels. */
+	bool fp8_weights; /* of the matrices of layers */
+	bool fp8_kv;
 };
 
 struct og_backend;
@@ -94,7 +97,7 @@ static inline int og_backend_forward(struct og_backend *b, const struct og_batch
 }
 
 /* What a page takes, all layers together; UINT64_MAX where that overflows. */
-uint64_t og_kv_page_bytes(const struct og_hparams *hp);
+uint64_t og_kv_page_bytes(const struct og_hparams *hp, bool in_fp8);
 
 /* gpu/cpu. `isa` NULL: the best that this processor has; else "avx512", "avx2" or "generic". */
 int og_cpu_backend_create(

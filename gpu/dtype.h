@@ -14,7 +14,18 @@
 
 #include <stdint.h>
 
-enum og_dtype { OG_F32, OG_F16, OG_Q8_0, OG_BF16, OG_Q4_0, OG_Q4_K, OG_Q5_K, OG_Q6_K, OG_DTYPES };
+enum og_dtype {
+	OG_F32,
+	OG_F16,
+	OG_Q8_0,
+	OG_BF16,
+	OG_Q4_0,
+	OG_Q4_K,
+	OG_Q5_K,
+	OG_Q6_K,
+	OG_DTYPES,
+	OG_F8_E4M3, /* in files only: matrices become BF16 as they arrive (fp8.h) */
+};
 
 enum {
 	OG_Q8_0_VALUES = 32,

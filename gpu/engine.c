@@ -386,6 +386,12 @@ static int choose_backend(
 			e->backend_kind == OG_BACKEND_CUDA ? "cuda" : "cpu");
 		return -EINVAL;
 	}
+	if (e->backend_kind == OG_BACKEND_CPU && (opts->fp8_weights || opts->fp8_kv)) {
+		snprintf(err, err_bytes,
+			"%s = fp8 is for GPUs, and the cpu computes this model: leave it out",
+			opts->fp8_weights ? "weights" : "kv");
+		return -EOPNOTSUPP;
+	}
 	/* Before the weights are read, which can take long. */
 	if (e->backend_kind == OG_BACKEND_CUDA && !og_cuda_is_present()) {
 		snprintf(err, err_bytes,
@@ -399,7 +405,7 @@ static int choose_backend(
 static int choose_pages(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	uint64_t page_bytes = og_kv_page_bytes(&e->model->hp), nb_pages;
+	uint64_t page_bytes = og_kv_page_bytes(&e->model->hp, opts->fp8_kv), nb_pages;
 
 	e->table_pages = (e->context + OG_KV_PAGE_TOKENS - 1) / OG_KV_PAGE_TOKENS;
 	nb_pages = opts->kv_memory_bytes ? opts->kv_memory_bytes / page_bytes

@@ -45,6 +45,7 @@ struct og_engine_opts {
 	uint64_t kv_memory_bytes; /* of the cache; 0: enough for max_batch full contexts */
 	uint64_t swap_memory_bytes; /* of the host, for who gives way; 0: as much as the cache */
 	bool no_prefix_reuse;       /* compute each prompt anew */
+	bool fp8_weights, fp8_kv;   /* on a device: half the bytes, and a little of the precision */
 	uint32_t threads;           /* 0: as many as this process may run on */
 	/*
 	 * Begun before the results of the one before are known: 1 or 2; 0: 2 where they overlap, on a

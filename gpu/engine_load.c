@@ -46,6 +46,8 @@ static int create_or_fall_back(struct og_engine *e, const struct og_backend_opts
 
 	if (ret != -EOPNOTSUPP || !e->start.falls_back || e->backend_kind != OG_BACKEND_CUDA)
 		return ret;
+	if (b->fp8_weights || b->fp8_kv) /* it cannot */
+		return ret;
 	OG_LOG(engine, WARN, "%s: %s; the cpu computes it", e->start.path, e->start_err);
 	__atomic_store_n(&e->backend_kind, OG_BACKEND_CPU, __ATOMIC_RELAXED);
 	e->start.device = 0;
@@ -98,6 +100,8 @@ int og_engine_start_backend(struct og_engine *e)
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = count_threads(e->start.threads),
 		.context = e->context,
+		.fp8_weights = e->start.fp8_weights,
+		.fp8_kv = e->start.fp8_kv,
 	};
 	int ret = create_or_fall_back(e, &b);
 
@@ -137,7 +141,8 @@ static int open_tokenizer(struct og_engine *e, const char *path, char *err, size
 int og_engine_open_model(
 	struct og_engine *e, const struct og_engine_opts *opts, char *err, size_t err_bytes)
 {
-	struct og_load_opts load = {.is_held = e->backend_kind == OG_BACKEND_CUDA};
+	struct og_load_opts load = {.is_held = e->backend_kind == OG_BACKEND_CUDA,
+		.unpack_threads = count_threads(opts->threads)};
 	int ret;
 
 	if (e->backend_kind == OG_BACKEND_CPU)
@@ -163,6 +168,8 @@ int og_engine_open_model(
 	e->start.falls_back = opts->backend == OG_BACKEND_AUTO;
 	e->start.device = opts->device;
 	e->start.threads = opts->threads;
+	e->start.fp8_weights = opts->fp8_weights;
+	e->start.fp8_kv = opts->fp8_kv;
 	if (e->start.path)
 		return 0;
 	snprintf(err, err_bytes, "out of memory");

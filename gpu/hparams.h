@@ -61,6 +61,7 @@ struct og_hparams {
 	uint32_t window;           /* positions that windowed layers see, their own included */
 	bool windowed[OG_MODEL_LAYERS_MAX];
 	struct og_rope rope[2]; /* of layers without and with a window */
+	uint32_t fp8_block[2];  /* of weights in e4m3 with a scale each: rows, columns; 0: none */
 };
 
 /* What generation_config.json and config.json say about the end of an answer and about sampling. */

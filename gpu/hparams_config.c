@@ -92,10 +92,80 @@ static void refuse_unknown(struct config *f)
 	for (size_t i = 0; i < OG_ARRAY_LEN(flags); i++)
 		if (read_bool(f, flags[i], false))
 			og_complain(f->c, -EOPNOTSUPP, "%s is not supported", flags[i]);
-	if (og_json_kind(f->json, member(f, "quantization_config")) == OG_JSON_OBJECT)
-		og_complain(f->c, -EOPNOTSUPP, "quantization_config is not supported");
 	if (og_json_u64(f->json, member(f, "num_local_experts"), &experts) == 0 && experts > 0)
 		og_complain(f->c, -EOPNOTSUPP, "mixtures of experts are not supported");
+}
+
+/* [rows, columns], absent or null; the same wherever it is said. */
+static void read_fp8_block(struct config *f, uint32_t list, struct og_hparams *hp)
+{
+	const struct og_json *j = f->json;
+	uint64_t v[2];
+	uint32_t first = og_json_first(j, list);
+
+	if (og_json_kind(j, list) <= OG_JSON_NULL)
+		return;
+	if (og_json_kind(j, list) != OG_JSON_ARRAY || og_json_count(j, list) != 2 ||
+		og_json_u64(j, first, &v[0]) < 0 ||
+		og_json_u64(j, og_json_next(j, first), &v[1]) < 0 || v[0] == 0 || v[1] == 0 ||
+		v[0] > OG_MODEL_FF_WIDTH_MAX || v[1] > OG_MODEL_FF_WIDTH_MAX ||
+		(hp->fp8_block[0] > 0 && (hp->fp8_block[0] != v[0] || hp->fp8_block[1] != v[1]))) {
+		og_complain(f->c, -EBADMSG,
+			"quantization_config: a block of weights is not two positive numbers, "
+			"everywhere the same");
+		return;
+	}
+	hp->fp8_block[0] = (uint32_t)v[0];
+	hp->fp8_block[1] = (uint32_t)v[1];
+}
+
+/* Of compressed-tensors: all groups have floats of 8 bits, and nothing turns weights around. */
+static bool read_groups(struct config *f, uint32_t config, struct og_hparams *hp)
+{
+	const struct og_json *j = f->json;
+	struct og_text format = read_text(f, config, "format");
+	uint32_t groups = og_json_get(j, config, "config_groups");
+
+	if ((!og_text_is(format, "float-quantized") && !og_text_is(format, "naive-quantized")) ||
+		og_json_count(j, og_json_get(j, config, "transform_config")) > 0 ||
+		og_json_kind(j, groups) != OG_JSON_OBJECT)
+		return false;
+	for (uint32_t key = og_json_first(j, groups); key; key = og_json_next(j, key)) {
+		uint32_t weights = og_json_get(j, key + 1, "weights");
+		uint64_t bits = 8;
+
+		if (og_json_u64(j, og_json_get(j, weights, "num_bits"), &bits) < 0 || bits != 8 ||
+			!og_text_is(read_text(f, weights, "type"), "float"))
+			return false;
+		read_fp8_block(f, og_json_get(j, weights, "block_structure"), hp);
+	}
+	return true;
+}
+
+/* Weights in e4m3 with scales beside them, by the names of those who publish them; nothing else. */
+static void read_quantization(struct config *f, struct og_hparams *hp)
+{
+	uint32_t config = member(f, "quantization_config");
+	struct og_text method, algorithm;
+	bool is_known = false;
+
+	if (og_json_kind(f->json, config) != OG_JSON_OBJECT)
+		return;
+	method = read_text(f, config, "quant_method");
+	algorithm = read_text(f, config, "quant_algo");
+	read_fp8_block(f, og_json_get(f->json, config, "weight_block_size"), hp);
+	if (og_text_is(method, "fp8") || og_text_is(method, "fbgemm_fp8"))
+		is_known = true;
+	else if (og_text_is(method, "compressed-tensors"))
+		is_known = read_groups(f, config, hp);
+	else if (og_text_is(method, "modelopt"))
+		is_known = og_text_is(algorithm, "FP8") ||
+			   og_text_is(algorithm, "FP8_PER_CHANNEL_PER_TOKEN");
+	if (!is_known)
+		og_complain(f->c, -EOPNOTSUPP,
+			"quantization_config of method \"%s\" is not supported (weights of 8-bit "
+			"floats of fp8, compressed-tensors and modelopt are)",
+			og_show(method).text);
 }
 
 static void read_activation(struct config *f, struct og_hparams *hp)
@@ -344,6 +414,7 @@ int og_hparams_read_config(struct og_hparams *hp, const char *file, const struct
 	hp->norm_eps = read_positive(&f, f.text, "rms_norm_eps", 1e-6f);
 	read_activation(&f, hp);
 	refuse_unknown(&f);
+	read_quantization(&f, hp);
 	if (c.ret == 0)
 		read_attention(&f, hp);
 	if (c.ret == 0)

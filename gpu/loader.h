@@ -72,6 +72,7 @@ struct og_load_opts {
 	const bool *stop; /* set by any thread: ends the load with -ECANCELED; may be NULL */
 	/* Of a model: so many threads lay its weights out for the CPU's products; 0: as in the file. */
 	uint32_t panel_threads;
+	uint32_t unpack_threads; /* so many make BF16 of its weights in e4m3; 0: one */
 	/* Of a model in the background: nothing is read before og_model_begin(). */
 	bool is_held;
 };

@@ -41,6 +41,8 @@ static int stages_arrived(void *arg, uint32_t ready)
 	struct og_model *m = arg;
 	int ret = fill_vectors(m, m->stages_ready, ready);
 
+	if (ret == 0)
+		ret = og_model_unpack(m, m->stages_ready, ready);
 	if (ret == 0 && m->sink)
 		ret = m->sink->ready(m->sink->arg, m->stages_ready, ready);
 	for (uint32_t stage = m->stages_ready; stage < ready && ret == 0 && m->packer; stage++)
@@ -85,15 +87,19 @@ static int load(struct og_model *m, char *err, size_t err_bytes)
 {
 	struct og_load_plan plan = {m->files, m->nb_files, m->pieces, m->nb_pieces,
 		m->hp.nb_layers + 2, stages_arrived, m};
-	int ret = 0;
+	int ret = og_model_unpack_start(m);
 
-	if (m->load_opts.panel_threads > 0 && !m->load_opts.deliver)
+	if (ret == 0 && m->load_opts.panel_threads > 0 && !m->load_opts.deliver)
 		ret = og_model_packer_create(m);
 	if (ret == 0)
 		ret = og_load_run(&plan, &m->load_opts, m->progress, err, err_bytes);
 	else
 		snprintf(err, err_bytes, "%s: no threads to lay out weights with", m->names[0]);
 	og_model_packer_destroy(m);
+	og_model_unpack_stop(m);
+	if (ret < 0 && m->bad_scale)
+		snprintf(err, err_bytes, "%s: tensor %s holds what is no scale",
+			m->names[m->bad_scale->file], og_show(m->bad_scale->name).text);
 	if (ret < 0 && m->bad_tensor)
 		snprintf(err, err_bytes, "%s: tensor %s holds what is no positive number",
 			m->names[0], m->bad_tensor);
@@ -143,6 +149,11 @@ void og_model_stop(struct og_model *m)
 const char *og_model_load_error(const struct og_model *m)
 {
 	return m->load_err;
+}
+
+bool og_model_is_unpacked(const struct og_model *m)
+{
+	return m->unpacks != NULL;
 }
 
 struct og_model_place og_model_place(const struct og_model *m, const uint8_t *data)
@@ -265,7 +276,7 @@ int og_model_begin(
 	struct og_model *m = (struct og_model *)held;
 	int ret = 0;
 
-	OG_ASSERT(m->load_opts.is_held);
+	OG_ASSERT(m->load_opts.is_held && !(sink && m->unpacks));
 	m->load_opts.is_held = false;
 	m->sink = sink;
 	if (sink) {
@@ -309,6 +320,7 @@ void og_model_close(struct og_model *m)
 		m->vectors = v->next;
 		free(v);
 	}
+	og_model_unpack_free(m);
 	og_gguf_fini(&m->gguf);
 	free(m->files);
 	free(m->names);

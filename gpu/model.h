@@ -1,6 +1,7 @@
 /*
  * model.h: a model: its shape, its weights and the header they came with, from a GGUF file or from a
- * folder as Hugging Face publishes it (config.json, safetensors in one or many files).
+ * folder as Hugging Face publishes it (config.json, safetensors in one or many files; weights in e4m3
+ * with scales beside them too, as fp8, compressed-tensors and modelopt have them).
  *
  * Source:  GGUF tensor names of llama.cpp; tensor names of transformers.
  * Units:   shapes in values; a weight has n_out rows of n_in values. Stages: 0 is what the first
@@ -8,7 +9,8 @@
  * Threads: immutable once open, but for the bytes that a background load still brings: wait for a
  *          stage before its weights are read.
  * Memory:  owns the headers and the weights; everything else points into them. Ranges and types are
- *          checked at open, so users of the struct need not.
+ *          checked at open, so users of the struct need not. Matrices that a folder has in e4m3 become
+ *          BF16 as they arrive, in twice their bytes, and only that is kept.
  */
 #pragma once
 #include "gpu/gguf.h"
@@ -45,6 +47,8 @@ struct og_layer {
 struct og_model_vector;
 struct og_model_thread;
 struct og_model_packer;
+struct og_model_unpack;
+struct og_pool;
 
 struct og_model {
 	struct og_hparams hp;
@@ -70,6 +74,9 @@ struct og_model {
 	uint32_t nb_pieces;
 	struct og_model_vector *vectors;
 	const char *bad_tensor; /* whose values are refused */
+	struct og_model_unpack *unpacks;
+	struct og_pool *unpack_pool; /* while weights arrive */
+	const struct og_tensor *bad_scale;
 	/* The background load. */
 	struct og_model_thread *thread;
 	struct og_model_packer *packer; /* while weights arrive that it lays out */
@@ -109,10 +116,13 @@ int og_model_open(struct og_model **out, const char *path, const struct og_load_
 int og_model_open_background(struct og_model **out, const char *path,
 	const struct og_load_opts *load, struct og_load_progress *progress, char *err,
 	size_t err_bytes) OG_MUST_CHECK;
+/* Are there weights in e4m3, which become BF16 in host memory? */
+bool og_model_is_unpacked(const struct og_model *m);
 /*
  * Begins the load of a model that was opened with `is_held`, once: to a sink, which lives until
- * og_model_finish(), or with NULL to memory, laid out by `panel_threads`. Returns 0 or a negative
- * errno: then og_model_load_error() says why, and the load has failed.
+ * og_model_finish(), and only if nothing is unpacked; or with NULL to memory, laid out by
+ * `panel_threads`. Returns 0 or a negative errno: then og_model_load_error() says why, and the load
+ * has failed.
  */
 int og_model_begin(const struct og_model *m, const struct og_model_sink *sink,
 	uint32_t panel_threads) OG_MUST_CHECK;

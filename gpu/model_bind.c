@@ -9,7 +9,7 @@
 static_assert(
 	__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "weights are used as they lie in the file");
 
-enum { NAME_BYTES = 160, PIECES_PER_LAYER = 24, PIECES_BESIDE = 16 };
+enum { NAME_BYTES = 160, PIECES_PER_LAYER = 32, PIECES_BESIDE = 16 };
 
 /* The weights of a layer, and of the model, by their names in GGUF files and in folders. */
 enum part {
@@ -134,11 +134,91 @@ static const uint8_t *bytes_of(const struct binder *b, const struct og_tensor *t
 	return og_arena_at(&b->m->files[t->file].arena, t->offset);
 }
 
+/* How many values of a matrix share a scale: all, those of a row, or of a block as config.json has it. */
+static bool read_blocks(struct binder *b, struct og_model_unpack *u)
+{
+	const struct og_tensor *s = u->scale;
+	uint64_t rows = b->m->hp.fp8_block[0], cols = b->m->hp.fp8_block[1];
+	bool is_vector = s->dims[2] == 1 && s->dims[3] == 1 && (s->dims[0] == 1 || s->dims[1] == 1);
+
+	u->block_rows = u->n_rows;
+	u->block_cols = u->n_in;
+	u->scales_per_row = 1;
+	if (is_vector && s->dims[0] * s->dims[1] == 1)
+		return true;
+	u->block_rows = 1;
+	if (is_vector && s->dims[s->nb_dims == 2] == u->n_rows)
+		return true;
+	u->block_rows = rows;
+	u->block_cols = cols;
+	if (rows == 0 || cols == 0)
+		return false;
+	u->scales_per_row = (u->n_in + cols - 1) / cols;
+	return s->dims[0] == u->scales_per_row && s->dims[1] == (u->n_rows + rows - 1) / rows &&
+	       s->dims[2] == 1 && s->dims[3] == 1;
+}
+
+/* b->name is that of the matrix, and of its scale where that is refused. */
+static bool find_scale(struct binder *b, struct og_model_unpack *u)
+{
+	size_t n = strlen(b->name);
+
+	for (int inv = 0; !u->scale && inv < 2; inv++) {
+		snprintf(b->name + n, sizeof(b->name) - n, "%s", inv ? "_scale_inv" : "_scale");
+		u->scale = og_tensor_find(b->m->tensors, b->m->nb_tensors, b->name);
+	}
+	if (!u->scale) {
+		b->name[n] = '\0';
+		og_complain(
+			&b->c, -EBADMSG, "tensor %s is F8_E4M3 without a scale beside it", b->name);
+	} else if (u->scale->type >= OG_DTYPES || og_dtype_values(u->scale->type) > 1) {
+		og_complain(&b->c, -EBADMSG, "tensor %s is not F32, F16 or BF16", b->name);
+	} else if (!read_blocks(b, u)) {
+		og_complain(&b->c, -EBADMSG,
+			"tensor %s is %" PRIu64 " x %" PRIu64 ": not one scale, nor one of each "
+			"row, nor of each block that config.json names",
+			b->name, u->scale->dims[0], u->scale->dims[1]);
+	}
+	b->name[n] = '\0';
+	return b->c.ret == 0;
+}
+
+/* Where the BF16 of a matrix in e4m3 will lie; NULL after a complaint. */
+static const uint8_t *unpack(struct binder *b, const struct og_tensor *t)
+{
+	struct og_model_unpack *u = b->m->unpacks;
+
+	if (u && u->tensor == t) /* several views of one */
+		return u->out.base;
+	u = calloc(1, sizeof(*u));
+	if (!u) {
+		og_complain(&b->c, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	u->tensor = t;
+	u->stage = b->stage;
+	u->n_in = t->dims[0];
+	u->n_rows = t->dims[1];
+	u->codes = bytes_of(b, t);
+	if (find_scale(b, u) && og_arena_init(&u->out, 0, 2 * t->size_bytes) < 0)
+		og_complain(&b->c, -ENOMEM, "tensor %s does not fit in memory as BF16", b->name);
+	if (b->c.ret < 0) {
+		free(u);
+		return NULL;
+	}
+	u->scale_data = bytes_of(b, u->scale);
+	want(b, u->scale);
+	u->next = b->m->unpacks;
+	b->m->unpacks = u;
+	return u->out.base;
+}
+
 /* Rows [first, first + n_out) of a matrix of n_rows. */
 static struct og_weight view(struct binder *b, const struct og_tensor *t, uint32_t n_in,
 	uint64_t n_rows, uint32_t first, uint32_t n_out)
 {
 	struct og_weight w = {.type = t->type, .n_in = n_in, .n_out = n_out};
+	const uint8_t *data;
 
 	if (t->type == OG_DTYPES) {
 		og_complain(&b->c, -EOPNOTSUPP, "tensor %s has a dtype that is not computed with",
@@ -147,8 +227,13 @@ static struct og_weight view(struct binder *b, const struct og_tensor *t, uint32
 	}
 	if (!has_shape(b, t, n_in, n_rows))
 		return (struct og_weight){0};
-	w.row_bytes = og_dtype_bytes(t->type, n_in);
-	w.data = bytes_of(b, t) + first * w.row_bytes;
+	if (t->type == OG_F8_E4M3)
+		w.type = OG_BF16;
+	data = t->type == OG_F8_E4M3 ? unpack(b, t) : bytes_of(b, t);
+	if (!data)
+		return (struct og_weight){0};
+	w.row_bytes = og_dtype_bytes(w.type, n_in);
+	w.data = data + first * w.row_bytes;
 	return w;
 }
 

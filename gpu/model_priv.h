@@ -1,7 +1,7 @@
 /*
  * model_priv.h: the parts of opening a model: files and headers (model_files.c), names and shapes of
- * weights (model_bind.c), the load (model.c), the layout in memory
- * (model_pack.c).
+ * weights (model_bind.c), the load (model.c), weights in 8-bit floats (model_unpack.c), the layout in
+ * memory (model_pack.c).
  */
 #pragma once
 #include "gpu/complain.h"
@@ -23,6 +23,27 @@ struct og_model_vector {
 	float *out;        /* `values`, or a place in the hparams */
 	float values[];
 };
+
+/*
+ * A matrix in e4m3, and a scale of each block of it: value times scale is the weight. Made BF16 when
+ * its stage has arrived, in memory of its own; that of the codes is given back.
+ */
+struct og_model_unpack {
+	struct og_model_unpack *next;
+	const struct og_tensor *tensor, *scale;
+	const uint8_t *codes, *scale_data;
+	uint32_t stage;
+	uint64_t n_in, n_rows;
+	uint64_t block_rows, block_cols, scales_per_row; /* of blocks */
+	struct og_arena out;
+};
+
+/* Start before the first stage arrives. Returns 0, or an errno of og_pool_create(). */
+int og_model_unpack_start(struct og_model *m) OG_MUST_CHECK;
+/* Matrices of stages from_stage … to_stage - 1. Returns 0, -EBADMSG and m->bad_scale, or -ENOMEM. */
+int og_model_unpack(struct og_model *m, uint32_t from_stage, uint32_t to_stage) OG_MUST_CHECK;
+void og_model_unpack_stop(struct og_model *m);
+void og_model_unpack_free(struct og_model *m);
 
 /* Who loads, and how others wait for it. */
 struct og_model_thread {

@@ -23,12 +23,12 @@ static const struct {
 	{"F32", 32, OG_F32},
 	{"F16", 16, OG_F16},
 	{"BF16", 16, OG_BF16},
+	{"F8_E4M3", 8, OG_F8_E4M3},
 	/* Legal in a file; no weight that is computed with has them. */
 	{"BOOL", 8, OG_DTYPES},
 	{"U8", 8, OG_DTYPES},
 	{"I8", 8, OG_DTYPES},
 	{"F8_E5M2", 8, OG_DTYPES},
-	{"F8_E4M3", 8, OG_DTYPES},
 	{"F8_E8M0", 8, OG_DTYPES},
 	{"F4", 4, OG_DTYPES},
 	{"F6_E2M3", 6, OG_DTYPES},

@@ -12,7 +12,7 @@ enum { OG_TENSOR_DIMS_MAX = 4, OG_TENSOR_SHOWN_BYTES = 96 };
 
 struct og_tensor {
 	struct og_text name;
-	enum og_dtype type; /* OG_DTYPES: one that is not computed with */
+	enum og_dtype type; /* OG_DTYPES: one that nothing is done with */
 	uint32_t file;      /* of those that the model consists of */
 	uint32_t nb_dims;
 	uint64_t dims[OG_TENSOR_DIMS_MAX]; /* 1 beyond nb_dims */

@@ -618,9 +618,12 @@ static int make_scratch(struct cpu *c, size_t rows)
 int og_cpu_backend_create(
 	struct og_backend **out, const struct og_backend_opts *opts, const char *isa)
 {
-	struct cpu *c = calloc(1, sizeof(*c));
+	struct cpu *c;
 	int ret;
 
+	if (opts->fp8_weights || opts->fp8_kv)
+		return -EOPNOTSUPP;
+	c = calloc(1, sizeof(*c));
 	if (!c)
 		return -ENOMEM;
 	c->base.ops = &cpu_ops;

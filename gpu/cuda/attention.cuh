@@ -7,8 +7,11 @@
  * splits of a row are merged in order: by the block itself (`serial`), or by attention_merge from
  * what blocks for one split each (`split`) left in memory. Both give the same bits, and neither
  * depends on which other rows are in the tile.
+ *
+ * Pages in e4m3 pass through shared memory twice: as they are, and then in fp16.
  */
 #pragma once
+#include "gpu/cuda/fp8.cuh"
 #include "gpu/cuda/mma.cuh"
 
 enum { ATTENTION_THREADS = 128, ATTENTION_STAGES = 2 };
@@ -65,6 +68,59 @@ __device__ __forceinline__ void fetch_page(
 				is_there && c * 8 + j < s.head_dim
 					? from[r * s.head_dim + c * 8 + j]
 					: __half(0.0f);
+	}
+}
+
+/* What 64 keys or values take of shared memory as they come, in chunks; e4m3 with their scales. */
+template <int DIM, class T> __host__ __device__ constexpr int page_chunks()
+{
+	return sizeof(T) == 2 ? OG_CUDA_BLOCK_TOKENS * DIM / 8
+			      : OG_CUDA_BLOCK_TOKENS * DIM / 16 + OG_CUDA_BLOCK_TOKENS / 8;
+}
+
+/* The same in e4m3, in order, and the scales of all behind them. */
+template <int DIM>
+__device__ __forceinline__ void fetch_page(
+	uint4 *to, const e4m3 *from, uint32_t nb_rows, const og_cuda_heads &s)
+{
+	constexpr int CHUNKS = DIM / 16;
+
+#pragma unroll 2
+	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / ATTENTION_THREADS; i++) {
+		uint32_t k = threadIdx.x + i * ATTENTION_THREADS, r = k / CHUNKS, c = k % CHUNKS;
+		bool is_there = r < nb_rows && c * 16 < s.head_dim;
+
+		if (s.is_vector) {
+			copy_async(to + k, is_there ? from + r * s.head_dim + c * 16 : from, is_there);
+			continue;
+		}
+#pragma unroll 1
+		for (uint32_t j = 0; j < 16; j++)
+			((e4m3 *)(to + k))[j] = is_there && c * 16 + j < s.head_dim
+							? from[r * s.head_dim + c * 16 + j]
+							: e4m3{0};
+	}
+	if (threadIdx.x < OG_CUDA_BLOCK_TOKENS / 8)
+		copy_async(to + OG_CUDA_BLOCK_TOKENS * CHUNKS + threadIdx.x,
+			from + OG_CUDA_BLOCK_TOKENS * s.head_dim + threadIdx.x * 16, true);
+}
+
+/* Such a page in fp16; rows from `nb_rows` on have zeros, and any scale. */
+template <int DIM>
+__device__ __forceinline__ void unpack_page(uint4 *to, const uint4 *from, uint32_t nb_rows)
+{
+	constexpr int CHUNKS = DIM / 8;
+	const __half *scales = (const __half *)(from + OG_CUDA_BLOCK_TOKENS * DIM / 16);
+
+#pragma unroll 4
+	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / ATTENTION_THREADS; i++) {
+		uint32_t k = threadIdx.x + i * ATTENTION_THREADS, r = k / CHUNKS, c = k % CHUNKS;
+		__half scale = r < nb_rows ? __hmul(scales[r], __half(256.0f)) : __half(0.0f);
+		uint2 eight = ((const uint2 *)from)[k];
+		uint2 lo = e4m3_to_f16(eight.x, __half2half2(scale));
+		uint2 hi = e4m3_to_f16(eight.y, __half2half2(scale));
+
+		to[page_chunk<DIM>(r, c)] = make_uint4(lo.x, lo.y, hi.x, hi.y);
 	}
 }
 
@@ -181,7 +237,8 @@ __device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
 }
 
 struct attention_args {
-	const __half *q, *kv;
+	const __half *q;
+	const void *kv;
 	const og_cuda_tile *tiles;
 	const uint32_t *tables;
 	__nv_bfloat16 *out; /* (rows, kp) */
@@ -286,16 +343,22 @@ __device__ __forceinline__ void write_rows(const attention_args &a, const og_cud
 	}
 }
 
-/* What a block needs of shared memory: two stages of keys and values, and the totals. */
-template <int DIM> __device__ __forceinline__ float4 *totals(uint4 *pages)
+/*
+ * What a block needs of shared memory: two stages of keys and values, those in use in fp16 where they
+ * come in e4m3, and the totals.
+ */
+template <int DIM, class T> __device__ __forceinline__ float4 *totals(uint4 *pages)
 {
-	return (float4 *)(pages + ATTENTION_STAGES * 2 * OG_CUDA_BLOCK_TOKENS * DIM / 8);
+	return (float4 *)(pages + ATTENTION_STAGES * 2 * page_chunks<DIM, T>() +
+			  (sizeof(T) == 1 ? 2 * page_chunks<DIM, __half>() : 0));
 }
 
-template <int DIM, bool SERIAL>
+template <int DIM, bool SERIAL, class T>
 __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_heads &s)
 {
-	constexpr int PAGE_CHUNKS = OG_CUDA_BLOCK_TOKENS * DIM / 8;
+	constexpr int PAGE_CHUNKS = page_chunks<DIM, T>();
+	constexpr int PLAIN_CHUNKS = page_chunks<DIM, __half>();
+	constexpr bool IN_CODES = sizeof(T) == 1;
 	constexpr uint32_t SPLIT_TOKENS = OG_CUDA_SPLIT_BLOCKS * OG_CUDA_BLOCK_TOKENS;
 	extern __shared__ uint4 pages[]; /* (stages, {keys, values}) */
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -306,7 +369,7 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 	uint32_t end = last / OG_CUDA_BLOCK_TOKENS + 1;
 	uint4 query[DIM / 32][2];
 	float mix[DIM / 8][4] = {};
-	float4 *total = totals<DIM>(pages);
+	float4 *total = totals<DIM, T>(pages);
 	state st[2] = {{-INFINITY, 0}, {-INFINITY, 0}}, all[2] = {{-INFINITY, 0}, {-INFINITY, 0}};
 
 	if (!SERIAL) {
@@ -315,12 +378,16 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 	}
 	if (begin >= end)
 		return;
+	auto count_rows = [&](uint32_t block) {
+		return min(last + 1 - block * OG_CUDA_BLOCK_TOKENS,
+			(uint32_t)OG_CUDA_BLOCK_TOKENS);
+	};
 	auto fetch = [&](uint32_t block) {
 		uint4 *to = pages + block % ATTENTION_STAGES * 2 * PAGE_CHUNKS;
-		const __half *keys = a.kv + a.tables[tile.table + block] * s.page_values +
-				     s.layer * s.layer_values + 2 * blockIdx.y * s.head_values;
-		uint32_t nb_rows = min(last + 1 - block * OG_CUDA_BLOCK_TOKENS,
-			(uint32_t)OG_CUDA_BLOCK_TOKENS);
+		const T *keys = (const T *)a.kv +
+				a.tables[tile.table + block] * s.page_values +
+				s.layer * s.layer_values + 2 * blockIdx.y * s.head_values;
+		uint32_t nb_rows = count_rows(block);
 
 		fetch_page<DIM>(to, keys, nb_rows, s);
 		fetch_page<DIM>(to + PAGE_CHUNKS, keys + s.head_values, nb_rows, s);
@@ -347,10 +414,20 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 		copy_commit();
 		copy_wait<1>();
 		__syncthreads();
+		if constexpr (IN_CODES) {
+			uint4 *plain = pages + ATTENTION_STAGES * 2 * PAGE_CHUNKS;
+
+			unpack_page<DIM>(plain, keys, count_rows(block));
+			unpack_page<DIM>(
+				plain + PLAIN_CHUNKS, keys + PAGE_CHUNKS, count_rows(block));
+			keys = plain;
+			__syncthreads();
+		}
 		if (w.any)
-			attend_page<DIM>(mix, st, query, keys, keys + PAGE_CHUNKS,
+			attend_page<DIM>(mix, st, query, keys, keys + PLAIN_CHUNKS,
 				block * OG_CUDA_BLOCK_TOKENS, w.pos, s, lane);
-		__syncthreads(); /* before the next but one lands here */
+		if constexpr (!IN_CODES)
+			__syncthreads(); /* before the next but one lands here */
 		if ((block + 1) % OG_CUDA_SPLIT_BLOCKS != 0 && block + 1 != end)
 			continue;
 #pragma unroll
@@ -381,21 +458,24 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 }
 
 /* Grid: tiles, kv heads, splits; with `serial` one. */
-#define OG_CUDA_ATTENTION(DIM)                                                                     \
-	extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                            \
-		attention_serial_##DIM(attention_args a, og_cuda_heads s)                          \
+#define OG_CUDA_ATTENTION(DIM, T, suffix, ...)                                                     \
+	extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                  \
+		attention_serial_##suffix(attention_args a, og_cuda_heads s)                       \
 	{                                                                                          \
-		attend<DIM, true>(a, s);                                                           \
+		attend<DIM, true, T>(a, s);                                                        \
 	}                                                                                          \
-	extern "C" __global__ void __launch_bounds__(ATTENTION_THREADS)                            \
-		attention_split_##DIM(attention_args a, og_cuda_heads s)                           \
+	extern "C" __global__ void __launch_bounds__(__VA_ARGS__)                                  \
+		attention_split_##suffix(attention_args a, og_cuda_heads s)                        \
 	{                                                                                          \
-		attend<DIM, false>(a, s);                                                          \
+		attend<DIM, false, T>(a, s);                                                       \
 	}
 
-OG_CUDA_ATTENTION(32)
-OG_CUDA_ATTENTION(64)
-OG_CUDA_ATTENTION(128)
+OG_CUDA_ATTENTION(32, __half, 32, ATTENTION_THREADS)
+OG_CUDA_ATTENTION(64, __half, 64, ATTENTION_THREADS)
+OG_CUDA_ATTENTION(128, __half, 128, ATTENTION_THREADS)
+OG_CUDA_ATTENTION(32, e4m3, 32_e4m3, ATTENTION_THREADS, 4)
+OG_CUDA_ATTENTION(64, e4m3, 64_e4m3, ATTENTION_THREADS, 3)
+OG_CUDA_ATTENTION(128, e4m3, 128_e4m3, ATTENTION_THREADS, 2)
 
 /* Grid: rows, heads; padded_dim threads. */
 extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)

@@ -33,7 +33,9 @@ static int check_model(const struct og_backend_opts *opts, char *err, size_t err
 static void describe_heads(struct og_cuda *c)
 {
 	const struct og_hparams *hp = &c->model->hp;
-	uint64_t head_values = (uint64_t)OG_KV_PAGE_TOKENS * hp->head_dim;
+	uint32_t value_bytes = c->kv_in_fp8 ? 1 : sizeof(uint16_t);
+	uint64_t head_values = (uint64_t)OG_KV_PAGE_TOKENS *
+			       (hp->head_dim + (c->kv_in_fp8 ? sizeof(uint16_t) : 0));
 
 	c->heads = (struct og_cuda_heads){
 		.nb_heads = hp->nb_heads,
@@ -44,8 +46,9 @@ static void describe_heads(struct og_cuda *c)
 						   : 128,
 		.rope_dims = hp->rope_dims,
 		.rope_halves = hp->rope_halves,
-		.is_vector = hp->head_dim % 8 == 0,
-		.page_values = c->page_bytes / sizeof(uint16_t),
+		.in_e4m3 = c->kv_in_fp8,
+		.is_vector = hp->head_dim * value_bytes % 16 == 0,
+		.page_values = c->page_bytes / value_bytes,
 		.layer_values = 2 * head_values * hp->nb_kv_heads,
 		.head_values = head_values,
 		/* exp2 instead of exp */
@@ -163,7 +166,8 @@ static int check_room(
 	struct og_cuda *c, uint64_t kv_bytes, uint64_t scratch_bytes, char *err, size_t err_bytes)
 {
 	/* The upload's buffers are gone when it ends. */
-	uint64_t weights = og_cuda_weights_bytes(c->model) + og_cuda_upload_bytes(c->model);
+	uint64_t weights =
+		og_cuda_weights_bytes(c->model, c->w.in_fp8) + og_cuda_upload_bytes(c->model);
 	size_t free_bytes = 0;
 	int ret = og_cuda_free_bytes(&c->d, &free_bytes);
 
@@ -258,7 +262,9 @@ static int create(
 	c->rows_max = opts->rows_max;
 	c->nb_pages = opts->nb_pages;
 	c->tables_max = (uint32_t)OG_MIN(per_row * opts->rows_max, UINT32_MAX / 8);
-	c->page_bytes = og_kv_page_bytes(hp);
+	c->page_bytes = og_kv_page_bytes(hp, opts->fp8_kv);
+	c->kv_in_fp8 = opts->fp8_kv;
+	c->w.in_fp8 = opts->fp8_weights;
 	describe_heads(c);
 	ret = make_buffers(c, err, err_bytes);
 	if (ret == 0)

@@ -107,6 +107,8 @@ static int find_device(struct og_cuda_device *d, int index, char *err, size_t er
 /* Kernels that use more shared memory than a block gets without asking. */
 static int raise_shared_limits(struct og_cuda_device *d)
 {
+	/* Of pages in e4m3, the scales of two stages of keys and values. */
+	enum { SCALES_BYTES = 2 * 2 * 2 * OG_CUDA_BLOCK_TOKENS };
 	static const struct {
 		enum og_cuda_kernel kernel;
 		int bytes;
@@ -115,7 +117,12 @@ static int raise_shared_limits(struct og_cuda_device *d)
 		{OG_K_attention_split_128, 512 * 128},
 		{OG_K_attention_serial_64, 768 * 64},
 		{OG_K_attention_serial_128, 768 * 128},
+		{OG_K_attention_split_128_e4m3, 512 * 128 + SCALES_BYTES},
+		{OG_K_attention_serial_64_e4m3, 768 * 64 + SCALES_BYTES},
+		{OG_K_attention_serial_128_e4m3, 768 * 128 + SCALES_BYTES},
 		{OG_K_matmul_64x64, 3 * 128 * OG_CUDA_K_STEP * 2},
+		{OG_K_matmul_64x64_e4m3, 3 * 128 * OG_CUDA_K_STEP * 2},
+		{OG_K_matmul_128x128_e4m3, 3 * 256 * OG_CUDA_K_STEP * 2},
 	};
 	int ret = 0;
 

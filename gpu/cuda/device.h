@@ -27,8 +27,11 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(add_rows)                                                                                \
 	X(cap_values)                                                                              \
 	X(rope_append)                                                                             \
+	X(rope_append_e4m3)                                                                        \
 	X(convert_rows)                                                                            \
+	X(quantize_rows)                                                                           \
 	X(random_bf16)                                                                             \
+	X(random_e4m3)                                                                             \
 	X(matmul_8x16)                                                                             \
 	X(matmul_8x32)                                                                             \
 	X(matmul_16x16)                                                                            \
@@ -37,12 +40,26 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(matmul_64x32)                                                                            \
 	X(matmul_64x64)                                                                            \
 	X(matmul_128x128)                                                                          \
+	X(matmul_8x16_e4m3)                                                                        \
+	X(matmul_8x32_e4m3)                                                                        \
+	X(matmul_16x16_e4m3)                                                                       \
+	X(matmul_16x32_e4m3)                                                                       \
+	X(matmul_32x32_e4m3)                                                                       \
+	X(matmul_64x32_e4m3)                                                                       \
+	X(matmul_64x64_e4m3)                                                                       \
+	X(matmul_128x128_e4m3)                                                                     \
 	X(attention_serial_32)                                                                     \
 	X(attention_serial_64)                                                                     \
 	X(attention_serial_128)                                                                    \
 	X(attention_split_32)                                                                      \
 	X(attention_split_64)                                                                      \
 	X(attention_split_128)                                                                     \
+	X(attention_serial_32_e4m3)                                                                \
+	X(attention_serial_64_e4m3)                                                                \
+	X(attention_serial_128_e4m3)                                                               \
+	X(attention_split_32_e4m3)                                                                 \
+	X(attention_split_64_e4m3)                                                                 \
+	X(attention_split_128_e4m3)                                                                \
 	X(attention_merge)                                                                         \
 	X(draw_tokens)
 

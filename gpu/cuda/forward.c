@@ -81,7 +81,8 @@ static int rotate_and_append(struct og_cuda *c, const struct og_cuda_layer *l)
 	void *args[] = {&c->q, &c->kv, &c->qkv, &bias, &c->cosine[windowed], &c->sine[windowed],
 		&c->now->rows, &c->now->tables, &q_norm, &k_norm, &c->heads, &c->q_scale, &eps};
 
-	return og_cuda_launch(&c->d, c->d.stream, OG_K_rope_append,
+	return og_cuda_launch(&c->d, c->d.stream,
+		c->kv_in_fp8 ? OG_K_rope_append_e4m3 : OG_K_rope_append,
 		(struct og_cuda_grid){c->now->nb_rows, units, 1, HEAD_THREADS, 0}, args);
 }
 

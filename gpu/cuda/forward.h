@@ -4,7 +4,9 @@
  * A step is one stream of launches: embedding; per layer norm, q|k|v, rotation with the KV append,
  * attention, output with the residual, norm, gate|up, down with the residual; then the rows that want
  * logits or a token. The residual stream is f32, what is multiplied is bf16, keys and values are fp16
- * in the layout of kv_cache.h.
+ * in the layout of kv_cache.h, or e4m3 in that of shapes.h: attention makes fp16 of them, exactly. Their
+ * scale is a power of two for each token and head, as keys of some models reach far beyond 448, and
+ * values of others stay far below 1.
  *
  * Tokens are drawn in the same stream: each goes to pinned memory, and stays on the device for the
  * next step. Each step in flight has buffers of its own for what it is given. Rows that want logits

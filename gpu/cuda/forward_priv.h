@@ -42,6 +42,7 @@ struct og_cuda {
 	const struct og_model *model;
 	struct og_cuda_weights w;
 	struct og_cuda_heads heads;
+	bool kv_in_fp8;
 	float q_scale;
 	uint32_t context;
 	uint32_t rows_max;

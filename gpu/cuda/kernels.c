@@ -6,11 +6,12 @@
 enum {
 	MATMUL_THREADS = 256,
 	ATTENTION_THREADS = 128,
+	SCALES_BYTES = 2 * OG_CUDA_BLOCK_TOKENS,
 	STAGE_ROW_BYTES = 3 * OG_CUDA_K_STEP * 2, /* three stages of a row of a tile */
 };
 
 static_assert(sizeof(struct og_cuda_attention) == 64, "as struct attention_args");
-static_assert(sizeof(struct og_cuda_heads) == 64, "as in the kernels");
+static_assert(sizeof(struct og_cuda_heads) == 72, "as in the kernels");
 static_assert(sizeof(struct og_cuda_draw) == 40, "as in the kernels");
 
 /* Has it pairs of gate and up? */
@@ -60,12 +61,18 @@ static enum og_cuda_matmul choose(const struct og_cuda_device *d, const struct o
 						   : OG_CUDA_MATMUL_TILED_64;
 }
 
+/* The same kernel for the weights' type. */
+static enum og_cuda_kernel for_type(enum og_cuda_kernel kernel, const struct og_cuda_matrix *w)
+{
+	return w->scales ? kernel + (OG_K_matmul_8x16_e4m3 - OG_K_matmul_8x16) : kernel;
+}
+
 int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p)
 {
-	CUdeviceptr w = p->w->data, x = p->x, out = p->out;
+	CUdeviceptr w = p->w->data, x = p->x, out = p->out, scales = p->w->scales;
 	uint32_t kp = p->w->kp, nb_rows = p->nb_rows, n_out = p->w->n_out, ld = p->ld, cols;
 	int epilogue = (int)p->epilogue;
-	void *args[] = {&w, &x, &out, &kp, &nb_rows, &n_out, &ld, &epilogue};
+	void *args[] = {&w, &x, &out, &kp, &nb_rows, &n_out, &ld, &epilogue, &scales};
 	enum og_cuda_kernel kernel;
 
 	switch (choose(d, p)) {
@@ -73,17 +80,17 @@ int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p)
 		if (nb_rows > OG_CUDA_SKINNY_ROWS)
 			return -EINVAL;
 		kernel = skinny_kernel(d, p, &cols);
-		return og_cuda_launch(d, d->stream, kernel,
+		return og_cuda_launch(d, d->stream, for_type(kernel, p->w),
 			(struct og_cuda_grid){
 				blocks(product_cols(p), cols), 1, 1, MATMUL_THREADS, 0},
 			args);
 	case OG_CUDA_MATMUL_TILED_64:
-		return og_cuda_launch(d, d->stream, OG_K_matmul_64x64,
+		return og_cuda_launch(d, d->stream, for_type(OG_K_matmul_64x64, p->w),
 			(struct og_cuda_grid){blocks(nb_rows, 64), blocks(product_cols(p), 64), 1,
 				MATMUL_THREADS, (64 + 64) * STAGE_ROW_BYTES},
 			args);
 	default:
-		return og_cuda_launch(d, d->stream, OG_K_matmul_128x128,
+		return og_cuda_launch(d, d->stream, for_type(OG_K_matmul_128x128, p->w),
 			(struct og_cuda_grid){blocks(nb_rows, 128), blocks(product_cols(p), 128), 1,
 				MATMUL_THREADS, (128 + 128) * STAGE_ROW_BYTES},
 			args);
@@ -94,18 +101,25 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 	const struct og_cuda_heads *s, CUdeviceptr rows, uint32_t nb_rows, uint32_t nb_tiles,
 	bool serial)
 {
-	static const enum og_cuda_kernel kernels[3][2] = {
-		{OG_K_attention_split_32, OG_K_attention_serial_32},
-		{OG_K_attention_split_64, OG_K_attention_serial_64},
-		{OG_K_attention_split_128, OG_K_attention_serial_128},
+	static const enum og_cuda_kernel kernels[2][3][2] = {
+		{{OG_K_attention_split_32, OG_K_attention_serial_32},
+			{OG_K_attention_split_64, OG_K_attention_serial_64},
+			{OG_K_attention_split_128, OG_K_attention_serial_128}},
+		{{OG_K_attention_split_32_e4m3, OG_K_attention_serial_32_e4m3},
+			{OG_K_attention_split_64_e4m3, OG_K_attention_serial_64_e4m3},
+			{OG_K_attention_split_128_e4m3, OG_K_attention_serial_128_e4m3}},
 	};
 	struct og_cuda_attention args_a = *a;
 	struct og_cuda_heads args_s = *s;
 	void *args[] = {&args_a, &args_s, &rows};
 	uint32_t dim = s->padded_dim;
-	/* Two stages of keys and values; the totals of 128 threads. */
-	uint32_t shared_bytes = 512 * dim + (serial ? 256 * dim : 0);
-	int ret = og_cuda_launch(d, d->stream, kernels[dim / 64][serial],
+	/*
+	 * Two stages of keys and values, or of half as much with scales, and one in fp16; the totals of
+	 * 128 threads.
+	 */
+	uint32_t shared_bytes =
+		512 * dim + (s->in_e4m3 ? 2 * 2 * SCALES_BYTES : 0) + (serial ? 256 * dim : 0);
+	int ret = og_cuda_launch(d, d->stream, kernels[s->in_e4m3][dim / 64][serial],
 		(struct og_cuda_grid){nb_tiles, s->nb_kv_heads, serial ? 1 : a->nb_splits,
 			ATTENTION_THREADS, shared_bytes},
 		args);

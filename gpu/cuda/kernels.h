@@ -22,8 +22,8 @@ enum og_cuda_matmul {
 
 /*
  * out[row][col] = sum_i x[row][i] * w[col][i], for cols below w->n_out and rows below nb_rows.
- *   x (rows, w->kp) bf16; out (rows, ld): f32 for STORE and ADD, bf16 for the others, which take w
- *   as turns of gate and up. out does not alias x or w.
+ *   x (rows, w->kp) bf16; w bf16, or e4m3 with scales; out (rows, ld): f32 for STORE and ADD, bf16
+ *   for the others, which take w as turns of gate and up. out does not alias x or w.
  */
 struct og_cuda_product {
 	const struct og_cuda_matrix *w;

@@ -3,6 +3,7 @@
  * weights. Block sizes are fixed, so the order of sums does not depend on the batch.
  */
 #pragma once
+#include "gpu/cuda/fp8.cuh"
 #include "gpu/cuda/mma.cuh"
 
 enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
@@ -60,6 +61,23 @@ template <int THREADS> __device__ __forceinline__ float sum_of_block(float v)
 #pragma unroll
 	for (int i = 0; i < THREADS / 32; i++)
 		v += sums[i];
+	return v;
+}
+
+/* The largest of all threads' values, in all of them. Once per launch. */
+template <int THREADS> __device__ __forceinline__ float max_of_block(float v)
+{
+	__shared__ float largest[THREADS / 32];
+
+#pragma unroll
+	for (int step = 16; step > 0; step /= 2)
+		v = fmaxf(v, __shfl_xor_sync(~0u, v, step));
+	if (threadIdx.x % 32 == 0)
+		largest[threadIdx.x / 32] = v;
+	__syncthreads();
+#pragma unroll
+	for (int i = 0; i < THREADS / 32; i++)
+		v = fmaxf(v, largest[i]);
 	return v;
 }
 
@@ -155,17 +173,44 @@ __device__ __forceinline__ float rotated(const plain_head &head, uint32_t i, con
 	return is_second ? w * sine[pair] + v * cosine[pair] : v * cosine[pair] - w * sine[pair];
 }
 
+/* The `at`th key or value of a page; values(i) is that of its head. */
+template <class V>
+__device__ __forceinline__ void append_head(
+	__half *to, uint32_t at, const og_cuda_heads &s, const V &values)
+{
+	for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
+		to[at * s.head_dim + i] = to_f16(values(i));
+}
+
+template <class V>
+__device__ __forceinline__ void append_head(
+	e4m3 *to, uint32_t at, const og_cuda_heads &s, const V &values)
+{
+	__half *scales = (__half *)(to + OG_CUDA_BLOCK_TOKENS * s.head_dim);
+	float largest = 0, scale;
+
+	for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
+		largest = fmaxf(largest, fabsf(values(i)));
+	scale = kv_scale(max_of_block<HEAD_THREADS>(largest));
+	for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
+		to[at * s.head_dim + i] = to_e4m3_of_kv(values(i), scale);
+	if (threadIdx.x == 0)
+		scales[at] = __float2half_rn(scale);
+}
+
+#define OG_CUDA_ROPE_ARGS(T)                                                                       \
+	__half *__restrict__ q, T *__restrict__ kv, const float *__restrict__ qkv,                 \
+		const float *__restrict__ bias, const float *__restrict__ cosine,                  \
+		const float *__restrict__ sine, const og_cuda_row *__restrict__ rows,              \
+		const uint32_t *__restrict__ tables, const float *__restrict__ q_norm,             \
+		const float *__restrict__ k_norm, og_cuda_heads s, float q_scale, float eps
+
 /*
  * One block per row and head of qkv (rows, heads + 2 kv_heads, head_dim) f32. Queries are scaled, so
  * that attention works with powers of two, and go to q (rows, heads, padded_dim) fp16; keys and
  * values go to their pages.
  */
-extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
-	rope_append(__half *__restrict__ q, __half *__restrict__ kv, const float *__restrict__ qkv,
-		const float *__restrict__ bias, const float *__restrict__ cosine,
-		const float *__restrict__ sine, const og_cuda_row *__restrict__ rows,
-		const uint32_t *__restrict__ tables, const float *__restrict__ q_norm,
-		const float *__restrict__ k_norm, og_cuda_heads s, float q_scale, float eps)
+template <class T> __device__ __forceinline__ void rotate_and_append(OG_CUDA_ROPE_ARGS(T))
 {
 	uint32_t row = blockIdx.x, head = blockIdx.y, half = s.rope_dims / 2;
 	uint32_t nb_units = s.nb_heads + 2 * s.nb_kv_heads;
@@ -193,16 +238,23 @@ extern "C" __global__ void __launch_bounds__(HEAD_THREADS)
 	}
 	head -= s.nb_heads;
 	kv += tables[rows[row].table + pos / OG_CUDA_BLOCK_TOKENS] * s.page_values +
-	      s.layer * s.layer_values + pos % OG_CUDA_BLOCK_TOKENS * s.head_dim;
-	if (head < s.nb_kv_heads) {
-		kv += 2 * head * s.head_values;
-		for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
-			kv[i] = to_f16(rotated(plain, i, s, cosine, sine));
-		return;
-	}
-	kv += (2 * (head - s.nb_kv_heads) + 1) * s.head_values;
-	for (uint32_t i = threadIdx.x; i < s.head_dim; i += HEAD_THREADS)
-		kv[i] = to_f16(plain[i]);
+	      s.layer * s.layer_values;
+	if (head < s.nb_kv_heads)
+		append_head(kv + 2 * head * s.head_values, pos % OG_CUDA_BLOCK_TOKENS, s,
+			[&](uint32_t i) { return rotated(plain, i, s, cosine, sine); });
+	else
+		append_head(kv + (2 * (head - s.nb_kv_heads) + 1) * s.head_values,
+			pos % OG_CUDA_BLOCK_TOKENS, s, [&](uint32_t i) { return plain[i]; });
+}
+
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS) rope_append(OG_CUDA_ROPE_ARGS(__half))
+{
+	rotate_and_append(q, kv, qkv, bias, cosine, sine, rows, tables, q_norm, k_norm, s, q_scale, eps);
+}
+
+extern "C" __global__ void __launch_bounds__(HEAD_THREADS) rope_append_e4m3(OG_CUDA_ROPE_ARGS(e4m3))
+{
+	rotate_and_append(q, kv, qkv, bias, cosine, sine, rows, tables, q_norm, k_norm, s, q_scale, eps);
 }
 
 /* ---- Weights as they are in the file, to bf16. Types as in gpu/gguf.h. ---- */
@@ -231,33 +283,78 @@ __device__ __forceinline__ float weight_at(const uint8_t *row, uint32_t i, int t
 	}
 }
 
-/* Row r of the chunk becomes row to_row(first + r) of `out`: in turns of `turn`, if that is not 0. */
+/* Where row `row` of a file's matrix goes: in turns of `turn` with another's, if that is not 0. */
+__device__ __forceinline__ uint32_t place_of_row(uint32_t row, uint32_t turn, uint32_t offset)
+{
+	return (turn ? row / turn * 2 * turn + row % turn : row) + offset;
+}
+
+/* Row r of the chunk is row first + r of the file's matrix. */
 extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 	convert_rows(__nv_bfloat16 *__restrict__ out, const uint8_t *__restrict__ chunk,
 		uint32_t first, uint32_t n_in, uint32_t kp, uint32_t row_bytes, uint32_t turn,
 		uint32_t offset, int type)
 {
-	uint32_t row = first + blockIdx.x;
 	const uint8_t *from = chunk + (size_t)blockIdx.x * row_bytes;
 
-	if (turn)
-		row = row / turn * 2 * turn + row % turn;
-	out += (size_t)(row + offset) * kp;
+	out += (size_t)place_of_row(first + blockIdx.x, turn, offset) * kp;
 	for (uint32_t i = threadIdx.x; i < n_in; i += ROW_THREADS)
 		out[i] = __float2bfloat16_rn(weight_at(from, i, type));
 }
 
-/* For benches: n values of magnitude below `scale`, from a counter and a seed. */
+/* The same to e4m3, each row with a scale of its own. */
+extern "C" __global__ void __launch_bounds__(ROW_THREADS)
+	quantize_rows(e4m3 *__restrict__ out, const uint8_t *__restrict__ chunk, uint32_t first,
+		uint32_t n_in, uint32_t kp, uint32_t row_bytes, uint32_t turn, uint32_t offset,
+		int type, float *__restrict__ scales)
+{
+	const uint8_t *from = chunk + (size_t)blockIdx.x * row_bytes;
+	uint32_t row = place_of_row(first + blockIdx.x, turn, offset);
+	float largest = 0, scale;
+	bool is_finite = true;
+
+	out += (size_t)row * kp;
+	for (uint32_t i = threadIdx.x; i < n_in; i += ROW_THREADS) {
+		float size = fabsf(weight_at(from, i, type));
+
+		is_finite &= size < INFINITY;
+		largest = fmaxf(largest, size);
+	}
+	scale = row_scale(max_of_block<ROW_THREADS>(largest), !__syncthreads_or(!is_finite));
+	for (uint32_t i = threadIdx.x; i < n_in; i += ROW_THREADS)
+		out[i] = to_e4m3_of_row(weight_at(from, i, type), scale);
+	if (threadIdx.x == 0)
+		scales[row] = scale;
+}
+
+/* Between -1 and 1, from a counter and a seed. */
+__device__ __forceinline__ float random_value(uint64_t i, uint32_t seed)
+{
+	uint32_t h = (uint32_t)(i ^ i >> 32) * 0x9e3779b1u ^ seed;
+
+	h = (h ^ h >> 16) * 0x85ebca6bu;
+	h = (h ^ h >> 13) * 0xc2b2ae35u;
+	h ^= h >> 16;
+	return (int32_t)h * 0x1p-31f;
+}
+
+/* For benches: n values of magnitude below `scale`. */
 extern "C" __global__ void random_bf16(
 	__nv_bfloat16 *__restrict__ out, uint64_t n, uint32_t seed, float scale)
 {
 	for (uint64_t i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x; i < n;
-		i += (uint64_t)gridDim.x * blockDim.x) {
-		uint32_t h = (uint32_t)(i ^ i >> 32) * 0x9e3779b1u ^ seed;
+		i += (uint64_t)gridDim.x * blockDim.x)
+		out[i] = __float2bfloat16_rn(scale * random_value(i, seed));
+}
 
-		h = (h ^ h >> 16) * 0x85ebca6bu;
-		h = (h ^ h >> 13) * 0xc2b2ae35u;
-		h ^= h >> 16;
-		out[i] = __float2bfloat16_rn(scale * ((int32_t)h * 0x1p-31f));
+/* The same in rows of kp values. */
+extern "C" __global__ void random_e4m3(e4m3 *__restrict__ out, float *__restrict__ scales,
+	uint64_t n, uint32_t kp, uint32_t seed, float scale)
+{
+	for (uint64_t i = blockIdx.x * (uint64_t)blockDim.x + threadIdx.x; i < n;
+		i += (uint64_t)gridDim.x * blockDim.x) {
+		out[i] = to_e4m3(OG_E4M3_MAX * random_value(i, seed));
+		if (i % kp == 0)
+			scales[i / kp] = scale / OG_E4M3_MAX;
 	}
 }

@@ -1,7 +1,7 @@
 /*
  * shapes.h: what the host code and the kernels of the CUDA back end agree on.
  *
- * Matrices are bf16 in rows of n_in values, padded with zeros to a multiple of OG_CUDA_K_STEP values;
+ * Matrices are bf16 or e4m3 in rows of n_in values, padded with zeros to a multiple of OG_CUDA_K_STEP;
  * the number of rows is padded to a multiple of OG_CUDA_ROW_PAD, and so is that of activations, so no
  * kernel guards its loads. A sum over n_in is always taken the same way, whatever the kernel: cut in
  * OG_CUDA_SLICES runs of steps, each summed in order by the tensor core, and the runs added in order.
@@ -64,7 +64,11 @@ struct og_cuda_tile {
 	uint32_t table;
 };
 
-/* The shape of attention and of a page: (layer, kv_head, {key, value}, token, head_dim) in fp16. */
+/*
+ * The shape of attention and of a page: (layer, kv_head, {key, value}, token, head_dim) in fp16, or in
+ * e4m3, and then behind the 64 tokens' codes of a key or value their 64 scales in fp16. Below, values
+ * are of two bytes or of one.
+ */
 struct og_cuda_heads {
 	uint32_t nb_heads;
 	uint32_t nb_kv_heads;
@@ -73,7 +77,8 @@ struct og_cuda_heads {
 	uint32_t rope_dims;
 	uint32_t rope_halves;
 	uint32_t layer;
-	uint32_t is_vector; /* head_dim is a multiple of 8: pages are read 16 bytes at a time */
+	uint32_t in_e4m3;
+	uint32_t is_vector; /* a head is a multiple of 16 bytes: pages are read so many at a time */
 	uint32_t window; /* positions that are seen, the own one included; OG_CUDA_NO_WINDOW: all */
 	float cap;       /* scores are cap * tanh(score / cap), as powers of two; 0: as they are */
 	uint64_t page_values;

@@ -112,13 +112,14 @@ bool og_cuda_is_plain(enum og_dtype type)
 int og_cuda_convert_rows(struct og_cuda_device *d, CUstream stream, const struct og_cuda_strip *s,
 	CUdeviceptr data, enum og_dtype type, uint32_t first, uint32_t count)
 {
-	CUdeviceptr out = s->to->data;
+	CUdeviceptr out = s->to->data, scales = s->to->scales;
 	uint32_t n_in = s->from->n_in, kp = s->to->kp, turn = s->turn, offset = s->offset;
 	uint32_t row_bytes = (uint32_t)og_dtype_bytes(type, n_in);
 	int as = (int)type;
-	void *args[] = {&out, &data, &first, &n_in, &kp, &row_bytes, &turn, &offset, &as};
+	/* The last of quantize_rows only. */
+	void *args[] = {&out, &data, &first, &n_in, &kp, &row_bytes, &turn, &offset, &as, &scales};
 
-	return og_cuda_launch(d, stream, OG_K_convert_rows,
+	return og_cuda_launch(d, stream, scales ? OG_K_quantize_rows : OG_K_convert_rows,
 		(struct og_cuda_grid){count, 1, 1, ROW_THREADS, 0}, args);
 }
 
@@ -280,6 +281,8 @@ int og_cuda_upload(struct og_cuda_weights *w, struct og_cuda_device *d, const st
 	struct og_cuda_strips strips;
 	int ret = list_strips(&strips, w, m);
 
+	if (ret == 0 && m->load_opts.is_held && og_model_is_unpacked(m))
+		ret = og_model_begin(m, NULL, 0);
 	if (ret == 0 && m->load_opts.is_held)
 		ret = og_cuda_stream(w, d, m, &strips);
 	else if (ret == 0)

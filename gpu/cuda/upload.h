@@ -5,7 +5,7 @@
  * One whose load is held (og_load_opts.is_held) goes there from its files: io_uring reads into pinned
  * buffers, each is copied to the device as it is, and converted there, so that a byte is read once and
  * moved once, and the host needs no memory for the weights (stream.c). Either way matrices become what
- * weights.h says, with the same bits.
+ * weights.h says, with the same bits. What the model unpacks comes by way of memory in any case.
  *
  * Threads: of the caller, but for a held load, whose calls to the device come from the loading thread
  *          while the caller waits for it.

@@ -24,13 +24,14 @@ static CUdeviceptr carve(struct carver *c, uint64_t bytes)
 	return c->base ? p : 0;
 }
 
-static void carve_matrix(
-	struct carver *c, struct og_cuda_matrix *m, uint32_t n_in, uint32_t n_out, uint32_t rows)
+static void carve_matrix(struct carver *c, struct og_cuda_matrix *m, uint32_t n_in, uint32_t n_out,
+	uint32_t rows, bool in_fp8)
 {
 	m->kp = og_cuda_pad(n_in, OG_CUDA_K_STEP);
 	m->n_out = n_out;
 	m->rows = og_cuda_pad(rows, OG_CUDA_ROW_PAD);
-	m->data = carve(c, 2ull * m->kp * m->rows);
+	m->data = carve(c, (in_fp8 ? 1ull : 2ull) * m->kp * m->rows);
+	m->scales = in_fp8 ? carve(c, sizeof(float) * m->rows) : 0;
 }
 
 static uint32_t qkv_rows(const struct og_hparams *hp)
@@ -44,7 +45,7 @@ static CUdeviceptr carve_floats(struct carver *c, uint32_t n, bool is_there)
 }
 
 static void carve_layer(struct carver *c, struct og_cuda_layer *l, const struct og_hparams *hp,
-	const struct og_layer *from)
+	const struct og_layer *from, bool in_fp8)
 {
 	uint32_t q = hp->nb_heads * hp->head_dim;
 
@@ -56,11 +57,11 @@ static void carve_layer(struct carver *c, struct og_cuda_layer *l, const struct 
 	l->k_norm = carve_floats(c, hp->head_dim, hp->qk_norm);
 	l->attn_post_norm = carve_floats(c, hp->width, hp->post_norms);
 	l->ffn_post_norm = carve_floats(c, hp->width, hp->post_norms);
-	carve_matrix(c, &l->qkv, hp->width, qkv_rows(hp), qkv_rows(hp));
-	carve_matrix(c, &l->o, q, hp->width, hp->width);
+	carve_matrix(c, &l->qkv, hp->width, qkv_rows(hp), qkv_rows(hp), in_fp8);
+	carve_matrix(c, &l->o, q, hp->width, hp->width, in_fp8);
 	carve_matrix(c, &l->gate_up, hp->width, hp->ff_width,
-		2 * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS));
-	carve_matrix(c, &l->down, hp->ff_width, hp->width, hp->width);
+		2 * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS), in_fp8);
+	carve_matrix(c, &l->down, hp->ff_width, hp->width, hp->width, in_fp8);
 }
 
 /* Lay everything out; returns the bytes. */
@@ -69,23 +70,23 @@ static uint64_t carve_all(struct og_cuda_weights *w, const struct og_model *m, C
 	struct carver c = {base, 0};
 	const struct og_hparams *hp = &m->hp;
 
-	carve_matrix(&c, &w->embedding, hp->width, hp->vocab, hp->vocab);
+	carve_matrix(&c, &w->embedding, hp->width, hp->vocab, hp->vocab, false);
 	if (m->output.data == m->embedding.data)
 		w->output = w->embedding;
 	else
-		carve_matrix(&c, &w->output, hp->width, hp->vocab, hp->vocab);
+		carve_matrix(&c, &w->output, hp->width, hp->vocab, hp->vocab, false);
 	w->output_norm = carve(&c, sizeof(float) * hp->width);
 	for (uint32_t i = 0; i < hp->nb_layers; i++) {
 		struct og_cuda_layer unseen;
 
-		carve_layer(&c, w->layers ? &w->layers[i] : &unseen, hp, &m->layers[i]);
+		carve_layer(&c, w->layers ? &w->layers[i] : &unseen, hp, &m->layers[i], w->in_fp8);
 	}
 	return c.used;
 }
 
-uint64_t og_cuda_weights_bytes(const struct og_model *m)
+uint64_t og_cuda_weights_bytes(const struct og_model *m, bool in_fp8)
 {
-	struct og_cuda_weights w = {0};
+	struct og_cuda_weights w = {.in_fp8 = in_fp8};
 
 	/* At most 512 layers of matrices below 2^20 times 2^20: no overflow. */
 	return carve_all(&w, m, 0);
@@ -99,7 +100,7 @@ static int make_arena(struct og_cuda_weights *w, struct og_cuda_device *d, const
 	w->layers = calloc(m->hp.nb_layers, sizeof(*w->layers));
 	if (!w->layers)
 		return -ENOMEM;
-	w->arena_bytes = og_cuda_weights_bytes(m);
+	w->arena_bytes = og_cuda_weights_bytes(m, w->in_fp8);
 	ret = og_cuda_alloc(d, &w->arena, w->arena_bytes);
 	if (ret < 0)
 		return ret;
@@ -120,13 +121,16 @@ int og_cuda_weights_upload(
 /* Scaled so that sums of n_in products stay near 1. */
 static int randomise(struct og_cuda_device *d, const struct og_cuda_matrix *m, uint32_t seed)
 {
-	CUdeviceptr out = m->data;
+	CUdeviceptr out = m->data, scales = m->scales;
 	uint64_t n = (uint64_t)m->kp * m->rows;
+	uint32_t kp = m->kp;
 	float scale = sqrtf(3.0f / (float)m->kp);
 	void *args[] = {&out, &n, &seed, &scale};
+	void *args_fp8[] = {&out, &scales, &n, &kp, &seed, &scale};
 
-	return og_cuda_launch(d, d->stream, OG_K_random_bf16,
-		(struct og_cuda_grid){(uint32_t)d->nb_processors * 8, 1, 1, ROW_THREADS, 0}, args);
+	return og_cuda_launch(d, d->stream, scales ? OG_K_random_e4m3 : OG_K_random_bf16,
+		(struct og_cuda_grid){(uint32_t)d->nb_processors * 8, 1, 1, ROW_THREADS, 0},
+		scales ? args_fp8 : args);
 }
 
 int og_cuda_weights_random(

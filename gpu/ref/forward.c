@@ -1,6 +1,6 @@
 #include "gpu/ref/forward.h"
 
-#include "gpu/half.h"
+#include "gpu/fp8.h"
 
 #include <errno.h>
 #include <math.h>
@@ -12,6 +12,7 @@ struct ref {
 	float *x, *h, *q, *att, *gate, *up, *row, *score;
 	uint32_t count;
 	bool in_bf16;
+	struct og_ref_fp8 fp8;
 };
 
 /* What is left of a result. */
@@ -20,12 +21,33 @@ static float kept(const struct ref *f, double x)
 	return f->in_bf16 ? og_bf16_to_f32(og_f32_to_bf16((float)x)) : (float)x;
 }
 
+static void round_row(float *row, uint32_t n)
+{
+	float scale = og_e4m3_row_scale(row, n);
+
+	for (uint32_t i = 0; i < n; i++)
+		row[i] = scale == 0 ? 0 : scale * og_e4m3_to_f32(og_f32_to_e4m3(row[i] / scale));
+}
+
+/* `head` of n values of a key or a value. */
+static void round_head(float *head, uint32_t n)
+{
+	float scale = og_e4m3_kv_scale(head, n);
+
+	for (uint32_t i = 0; i < n; i++)
+		head[i] = scale * og_e4m3_to_f32(og_f32_to_e4m3(head[i] / scale));
+}
+
 static void matvec(struct ref *f, float *out, const struct og_weight *w, const float *x)
 {
+	bool in_fp8 = f->fp8.weights && w != &f->m->output;
+
 	for (uint32_t r = 0; r < w->n_out; r++) {
 		double sum = 0;
 
 		og_weight_row(w, r, f->row);
+		if (in_fp8)
+			round_row(f->row, w->n_in);
 		for (uint32_t i = 0; i < w->n_in; i++)
 			sum += (double)kept(f, f->row[i]) * x[i];
 		out[r] = kept(f, sum);
@@ -144,6 +166,10 @@ static void attention(struct ref *f, uint32_t layer, uint32_t pos)
 		prepare_head(f, layer, f->q + h * n, l->q_norm, pos);
 	for (uint32_t h = 0; h < hp->nb_kv_heads; h++)
 		prepare_head(f, layer, key + h * n, l->k_norm, pos);
+	for (uint32_t h = 0; f->fp8.kv && h < hp->nb_kv_heads; h++) {
+		round_head(key + h * n, n);
+		round_head(value + h * n, n);
+	}
 	while (hp->windowed[layer] && pos - from >= hp->window)
 		from++;
 	for (uint32_t h = 0; h < hp->nb_heads; h++) {
@@ -186,7 +212,7 @@ static void keep(const struct ref *f, float *stream, uint32_t layer, uint32_t po
 }
 
 static int compute(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits,
-	float *stream, bool in_bf16)
+	float *stream, bool in_bf16, struct og_ref_fp8 fp8)
 {
 	const struct og_hparams *hp = &m->hp;
 	size_t q_width = (size_t)hp->nb_heads * hp->head_dim;
@@ -195,7 +221,7 @@ static int compute(const struct og_model *m, const uint32_t *tokens, uint32_t co
 	float *block = calloc(2 * cache + 2 * (size_t)hp->width + 2 * q_width +
 				      2 * (size_t)hp->ff_width + row + count,
 		sizeof(float));
-	struct ref f = {.m = m, .count = count, .in_bf16 = in_bf16};
+	struct ref f = {.m = m, .count = count, .in_bf16 = in_bf16, .fp8 = fp8};
 
 	if (!block)
 		return -ENOMEM;
@@ -230,17 +256,23 @@ static int compute(const struct og_model *m, const uint32_t *tokens, uint32_t co
 
 int og_ref_forward(const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
 {
-	return compute(m, tokens, count, logits, NULL, false);
+	return compute(m, tokens, count, logits, NULL, false, (struct og_ref_fp8){0});
 }
 
 int og_ref_forward_bf16(
 	const struct og_model *m, const uint32_t *tokens, uint32_t count, float *logits)
 {
-	return compute(m, tokens, count, logits, NULL, true);
+	return compute(m, tokens, count, logits, NULL, true, (struct og_ref_fp8){0});
+}
+
+int og_ref_forward_fp8(const struct og_model *m, const uint32_t *tokens, uint32_t count,
+	float *logits, struct og_ref_fp8 fp8)
+{
+	return compute(m, tokens, count, logits, NULL, false, fp8);
 }
 
 int og_ref_forward_layers(const struct og_model *m, const uint32_t *tokens, uint32_t count,
 	float *logits, float *stream)
 {
-	return compute(m, tokens, count, logits, stream, false);
+	return compute(m, tokens, count, logits, stream, false, (struct og_ref_fp8){0});
 }

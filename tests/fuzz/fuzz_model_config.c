@@ -17,6 +17,7 @@ static void check(const struct og_hparams *hp)
 	OG_ASSERT(hp->nb_heads > 0 && hp->nb_kv_heads > 0 && hp->nb_heads % hp->nb_kv_heads == 0);
 	OG_ASSERT(hp->head_dim > 0 && hp->head_dim <= OG_MODEL_HEAD_DIM_MAX);
 	OG_ASSERT(hp->head_dim % 2 == 0 && hp->rope_dims % 2 == 0 && hp->rope_dims <= hp->head_dim);
+	OG_ASSERT((hp->fp8_block[0] > 0) == (hp->fp8_block[1] > 0));
 	OG_ASSERT(hp->vocab > 0 && hp->vocab <= OG_GGUF_ARRAY_MAX);
 	for (uint32_t i = 0; i < hp->nb_layers; i++) {
 		OG_ASSERT(!hp->windowed[i] || hp->window > 0);

@@ -19,10 +19,10 @@ static void check_tensors(const struct og_safetensors *s, uint64_t file_bytes)
 
 		OG_ASSERT(t->offset >= s->data_offset && t->size_bytes <= file_bytes);
 		OG_ASSERT(t->offset <= file_bytes - t->size_bytes);
-		OG_ASSERT(t->nb_dims <= OG_TENSOR_DIMS_MAX && t->type <= OG_DTYPES);
-		if (t->type < OG_DTYPES)
-			OG_ASSERT(og_dtype_bytes(t->type, 1) * t->dims[0] * t->dims[1] *
-					  t->dims[2] * t->dims[3] ==
+		OG_ASSERT(t->nb_dims <= OG_TENSOR_DIMS_MAX && t->type <= OG_F8_E4M3);
+		if (t->type != OG_DTYPES)
+			OG_ASSERT((t->type == OG_F8_E4M3 ? 1 : og_dtype_bytes(t->type, 1)) *
+					  t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3] ==
 				  t->size_bytes);
 		if (i > 0)
 			OG_ASSERT(og_tensor_compare(t - 1, t) < 0);

@@ -92,7 +92,8 @@ static double now_s(void)
 
 static struct og_backend *backend(struct cli *c, uint32_t threads)
 {
-	struct og_backend_opts opts = {c->model, SLOTS * TABLE_PAGES, CONTEXT, threads, CONTEXT};
+	struct og_backend_opts opts = {
+		c->model, SLOTS * TABLE_PAGES, CONTEXT, threads, CONTEXT, false, false};
 
 	if (!c->backends[threads] && og_cpu_backend_create(&c->backends[threads], &opts, NULL) < 0)
 		return NULL;

@@ -6,7 +6,9 @@
  * The shape is that of Llama 3.1 8B, with random bf16 weights made on the device and an empty KV
  * cache, which costs what a full one does. Beside it the ceiling: a copy on the device, counting
  * bytes read and written. Steps include the copy of logits to the host, or where it says so, draw
- * their tokens on the device, each step begun before the one before is over. Medians of RUNS.
+ * their tokens on the device, each step begun before the one before is over. The same once more with
+ * weights, and with keys and values in e4m3. GB/s count the bytes that such a step reads. Medians of
+ * RUNS.
  *
  * Exits 77 without a device. --smoke: a tiny shape, to see that it runs.
  */
@@ -122,13 +124,14 @@ static void bench_copy(struct og_cuda_device *d)
 /* ---- Single products: which kernel is how good at which number of rows. ---- */
 
 static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n_in, uint32_t n_out,
-	uint32_t rows, enum og_cuda_matmul how)
+	uint32_t rows, enum og_cuda_matmul how, bool in_fp8)
 {
 	static const char *const kernels[] = {"auto", "skinny", "tiled 64", "tiled 128"};
 	enum { REPEATS = 20, COPIES = 4 }; /* several copies, or the second-level cache holds it */
-	struct og_cuda_matrix m = {0, n_in, n_out, og_cuda_pad(n_out, OG_CUDA_ROW_PAD)};
-	size_t w_bytes = 2ull * m.rows * n_in;
-	CUdeviceptr w = 0, x = 0, out = 0;
+	struct og_cuda_matrix m = {
+		.kp = n_in, .n_out = n_out, .rows = og_cuda_pad(n_out, OG_CUDA_ROW_PAD)};
+	size_t w_bytes = (in_fp8 ? 1ull : 2ull) * m.rows * n_in;
+	CUdeviceptr w = 0, x = 0, out = 0, scales = 0;
 	double s[RUNS], t;
 	char label[96];
 	int ret = og_cuda_alloc(d, &w, COPIES * w_bytes);
@@ -137,6 +140,9 @@ static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n
 		ret = og_cuda_alloc(d, &x, 2ull * og_cuda_pad(rows, OG_CUDA_ROW_PAD) * n_in);
 	if (ret == 0)
 		ret = og_cuda_alloc(d, &out, 4ull * rows * n_out);
+	if (ret == 0 && in_fp8)
+		ret = og_cuda_alloc(d, &scales, 4ull * m.rows);
+	m.scales = scales;
 	for (int i = -1; i < RUNS && ret == 0; i++) {
 		uint64_t start_ns = now_ns();
 
@@ -154,7 +160,8 @@ static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n
 	if (ret < 0)
 		fail(name, ret);
 	t = median(s, RUNS);
-	snprintf(label, sizeof(label), "%s, %u rows, %s", name, rows, kernels[how]);
+	snprintf(label, sizeof(label), "%s, %u rows, %s%s", name, rows, kernels[how],
+		in_fp8 ? ", fp8" : "");
 	if (rows <= OG_CUDA_SKINNY_ROWS)
 		report(label, (double)w_bytes / t / 1e9, "GB/s of weights", t);
 	else
@@ -162,6 +169,7 @@ static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n
 	og_cuda_free(d, w);
 	og_cuda_free(d, x);
 	og_cuda_free(d, out);
+	og_cuda_free(d, scales);
 }
 
 static void bench_products(struct og_cuda_device *d, const struct og_hparams *hp)
@@ -170,16 +178,25 @@ static void bench_products(struct og_cuda_device *d, const struct og_hparams *hp
 	uint32_t q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++) {
-		bench_product(d, "qkv", hp->width, q + 2 * kv, rows[i], OG_CUDA_MATMUL_AUTO);
-		bench_product(d, "o", q, hp->width, rows[i], OG_CUDA_MATMUL_AUTO);
-		bench_product(
-			d, "gate_up", hp->width, 2 * hp->ff_width, rows[i], OG_CUDA_MATMUL_AUTO);
-		bench_product(d, "down", hp->ff_width, hp->width, rows[i], OG_CUDA_MATMUL_AUTO);
+		for (int fp8 = 0; fp8 < 2; fp8++) {
+			bench_product(
+				d, "qkv", hp->width, q + 2 * kv, rows[i], OG_CUDA_MATMUL_AUTO, fp8);
+			bench_product(d, "o", q, hp->width, rows[i], OG_CUDA_MATMUL_AUTO, fp8);
+			bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, rows[i],
+				OG_CUDA_MATMUL_AUTO, fp8);
+			bench_product(d, "down", hp->ff_width, hp->width, rows[i],
+				OG_CUDA_MATMUL_AUTO, fp8);
+		}
 	}
-	bench_product(d, "o", q, hp->width, 64, OG_CUDA_MATMUL_TILED_64);
-	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 64, OG_CUDA_MATMUL_TILED_64);
-	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048, OG_CUDA_MATMUL_TILED_64);
-	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048, OG_CUDA_MATMUL_TILED_128);
+	bench_product(d, "o", q, hp->width, 64, OG_CUDA_MATMUL_TILED_64, false);
+	for (int fp8 = 0; fp8 < 2; fp8++) {
+		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 64,
+			OG_CUDA_MATMUL_TILED_64, fp8);
+		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048,
+			OG_CUDA_MATMUL_TILED_64, fp8);
+		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048,
+			OG_CUDA_MATMUL_TILED_128, fp8);
+	}
 }
 
 /* ---- Steps of the whole model. ---- */
@@ -190,7 +207,15 @@ struct bench {
 	uint32_t *tables;
 	struct og_row *rows;
 	float *logits;
+	bool fp8_weights, fp8_kv;
 };
+
+/* What the cases of a back end are called after. */
+static const char *name_of_fp8(const struct bench *b)
+{
+	return b->fp8_weights ? (b->fp8_kv ? ", fp8 weights and KV" : ", fp8 weights")
+			      : (b->fp8_kv ? ", fp8 KV" : "");
+}
 
 static double time_step(struct bench *b, uint32_t nb_rows)
 {
@@ -257,37 +282,54 @@ static double time_ahead(struct bench *b, uint32_t batch, uint32_t pos, double *
 	return median(s, RUNS);
 }
 
-/* Weights that a step streams: all but the embedding, of which it takes rows. */
-static double weight_bytes(const struct og_hparams *hp)
+/* Values of the matrices of layers. */
+static double layer_values(const struct og_hparams *hp)
 {
 	double q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
-	double layer = (2 * q + 2 * kv + 3.0 * hp->ff_width) * hp->width;
 
-	return 2 * (hp->nb_layers * layer + (double)hp->vocab * hp->width);
+	return hp->nb_layers * (2 * q + 2 * kv + 3.0 * hp->ff_width) * hp->width;
+}
+
+/* Weights that a step streams: all but the embedding, of which it takes rows. */
+static double weight_bytes(const struct bench *b)
+{
+	const struct og_hparams *hp = &b->m->hp;
+	double head = 2.0 * hp->vocab * hp->width;
+	double rows = (hp->nb_heads + 2 * hp->nb_kv_heads) * hp->head_dim + 2.0 * hp->width +
+		      2.0 * hp->ff_width;
+
+	return b->fp8_weights ? layer_values(hp) + sizeof(float) * hp->nb_layers * rows + head
+			      : 2 * layer_values(hp) + head;
+}
+
+/* Keys and values of a sequence of so many tokens. */
+static double kv_bytes(const struct bench *b, uint32_t tokens)
+{
+	return (double)og_kv_page_bytes(&b->m->hp, b->fp8_kv) / OG_KV_PAGE_TOKENS * tokens;
 }
 
 static void bench_decode(struct bench *b, uint32_t batch, uint32_t pos)
 {
-	const struct og_hparams *hp = &b->m->hp;
-	double kv = 4.0 * hp->nb_layers * hp->nb_kv_heads * hp->head_dim * (pos + 1) * batch;
-	char label[64];
-	double t;
+	double bytes = weight_bytes(b) + batch * kv_bytes(b, pos + 1), t;
+	char label[96];
 
 	for (uint32_t i = 0; i < batch; i++)
 		b->rows[i] = (struct og_row){i, pos, i, true, NULL};
 	t = time_step(b, batch);
-	snprintf(label, sizeof(label), "decode, batch %u, context %u", batch, pos + 1);
+	snprintf(label, sizeof(label), "decode, batch %u, context %u%s", batch, pos + 1,
+		name_of_fp8(b));
 	report(label, batch / t, "tokens/s", t);
 	strcat(label, ", bytes");
-	report(label, (weight_bytes(hp) + kv) / t / 1e9, "GB/s", t);
+	report(label, bytes / t / 1e9, "GB/s", t);
 }
 
 static void bench_drawn(struct bench *b, uint32_t batch, uint32_t pos)
 {
 	double host_bytes, t = time_ahead(b, batch, pos, &host_bytes);
-	char label[64];
+	char label[96];
 
-	snprintf(label, sizeof(label), "decode, batch %u, context %u, drawn", batch, pos + 1);
+	snprintf(label, sizeof(label), "decode, batch %u, context %u, drawn%s", batch, pos + 1,
+		name_of_fp8(b));
 	report(label, batch / t, "tokens/s", t);
 	strcat(label, ", to the host");
 	report(label, host_bytes, "bytes/step", t);
@@ -296,16 +338,14 @@ static void bench_drawn(struct bench *b, uint32_t batch, uint32_t pos)
 static void bench_prefill(struct bench *b, uint32_t n)
 {
 	const struct og_hparams *hp = &b->m->hp;
-	double head = 2.0 * hp->vocab * hp->width;
-	double flops = (weight_bytes(hp) - head) * n; /* two per weight, two bytes a weight */
-	char label[64];
-	double t;
+	double flops = 2 * layer_values(hp) * n, t;
+	char label[96];
 
 	flops += 2.0 * hp->nb_layers * hp->nb_heads * hp->head_dim * n * n; /* causal: half of 4 */
 	for (uint32_t i = 0; i < n; i++)
 		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1, NULL};
 	t = time_step(b, n);
-	snprintf(label, sizeof(label), "prefill, %u tokens", n);
+	snprintf(label, sizeof(label), "prefill, %u tokens%s", n, name_of_fp8(b));
 	report(label, n / t, "tokens/s", t);
 	strcat(label, ", flops");
 	report(label, flops / t / 1e12, "TFLOP/s", t);
@@ -325,11 +365,36 @@ static void bench_steps(struct bench *b)
 	bench_prefill(b, CONTEXT);
 }
 
+static int start(struct bench *b, bool fp8_weights, bool fp8_kv)
+{
+	struct og_cuda_tuning tuning = {.random_weights = true};
+	struct og_backend_opts opts = {.model = b->m,
+		.nb_pages = BATCH_MAX * SEQ_PAGES,
+		.rows_max = CONTEXT,
+		.fp8_weights = fp8_weights,
+		.fp8_kv = fp8_kv};
+
+	b->fp8_weights = fp8_weights;
+	b->fp8_kv = fp8_kv;
+	return og_cuda_forward_create(&b->b, &opts, 0, og_log_write, &tuning, err, sizeof(err));
+}
+
+/* With weights in e4m3, then with keys and values too. */
+static void bench_fp8(struct bench *b)
+{
+	for (int fp8_kv = 0; fp8_kv < 2; fp8_kv++) {
+		if (start(b, true, fp8_kv) < 0) {
+			fprintf(stderr, "cuda_bench: %s\n", err);
+			exit(1);
+		}
+		bench_steps(b);
+		b->b->ops->destroy(b->b);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct og_model model = {0};
-	struct og_cuda_tuning tuning = {.random_weights = true};
-	struct og_backend_opts opts = {.model = &model, .nb_pages = BATCH_MAX * SEQ_PAGES};
 	struct bench b = {.m = &model};
 	static const uint8_t untied;
 	int ret;
@@ -338,7 +403,6 @@ int main(int argc, char **argv)
 	model.hp = shape();
 	model.layers = calloc(model.hp.nb_layers, sizeof(*model.layers));
 	model.output.data = &untied; /* its own matrix */
-	opts.rows_max = CONTEXT;
 	b.tables = calloc((size_t)BATCH_MAX * SEQ_PAGES, sizeof(*b.tables));
 	b.rows = calloc(CONTEXT, sizeof(*b.rows));
 	b.logits = calloc((size_t)BATCH_MAX * model.hp.vocab, sizeof(*b.logits));
@@ -346,7 +410,7 @@ int main(int argc, char **argv)
 		fail("start", -ENOMEM);
 	for (uint32_t i = 0; i < BATCH_MAX * SEQ_PAGES; i++)
 		b.tables[i] = i * 7 % (BATCH_MAX * SEQ_PAGES);
-	ret = og_cuda_forward_create(&b.b, &opts, 0, og_log_write, &tuning, err, sizeof(err));
+	ret = start(&b, false, false);
 	if (ret == -ENODEV) {
 		printf("skipped: %s\n", err);
 		free(model.layers);
@@ -363,6 +427,7 @@ int main(int argc, char **argv)
 	bench_steps(&b);
 	bench_products(og_cuda_forward_device(b.b), &model.hp);
 	b.b->ops->destroy(b.b);
+	bench_fp8(&b);
 	free(model.layers);
 	free(b.tables);
 	free(b.rows);

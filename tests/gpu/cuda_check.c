@@ -5,9 +5,13 @@
  *   cuda_check [--small | --tiny]    all kernels, but in few shapes, or in least
  *
  * What is checked, and how close:
- *   convert    bit for bit, against the reference's values rounded to bf16
+ *   convert    bit for bit, against the reference's values rounded to bf16, and to e4m3
  *   matmul     1e-5 of the sum of magnitudes, and all kernels the same bits
  *   models     logits within 3e-2 (relative L2) of the fp32 reference, every type and odd shape
+ *   fp8        of weights the same against a reference that rounds as well. With a cache in e4m3 what is
+ *              lost before it can become a step of 6 %, so half of what that rounding costs is added; in
+ *              both cases the error against the model without is at most 1.25 times the reference's.
+ *              The cache itself is the fp16 one, rounded, but for 1 code in 100
  *   attention  serial and split the same bits, over several splits, for each padded head size
  *   invariance the same bits alone, in company, cut anywhere, from any pages, after a round trip
  *   drawing    the tokens that the host draws from the same logits
@@ -18,6 +22,7 @@
 #include "tests/unit/gguf_writer.h"
 
 #include "gpu/cuda/forward.h"
+#include "gpu/fp8.h"
 #include "gpu/ref/forward.h"
 #include "gpu/sampler.h"
 
@@ -76,11 +81,12 @@ static uint16_t *random_bf16(struct og_rand *r, size_t n)
 
 struct product_case {
 	uint32_t n_in, n_out, rows;
+	bool in_fp8;
 };
 
 /* The largest error in units of the sum of magnitudes. */
-static double product_error(
-	const struct product_case *p, const uint16_t *w, const uint16_t *x, const float *got)
+static double product_error(const struct product_case *p, const float *w, const float *scales,
+	const uint16_t *x, const float *got)
 {
 	double worst = 0;
 
@@ -89,7 +95,7 @@ static double product_error(
 			double sum = 0, size = 0;
 
 			for (uint32_t i = 0; i < p->n_in; i++) {
-				double v = (double)og_bf16_to_f32(w[(size_t)c * p->n_in + i]) *
+				double v = (double)w[(size_t)c * p->n_in + i] * scales[c] *
 					   og_bf16_to_f32(x[(size_t)r * p->n_in + i]);
 
 				sum += v;
@@ -102,24 +108,49 @@ static double product_error(
 	return worst;
 }
 
+/* n_out rows of kp values as the kernels take them, and what they are. */
+static void random_weights(struct og_rand *r, const struct product_case *p, uint32_t kp,
+	void *padded, float *w, float *scales)
+{
+	for (uint32_t c = 0; c < p->n_out; c++) {
+		scales[c] = p->in_fp8 ? 0.01f + (float)og_rand_below(r, 1000) / 1000 : 1;
+		for (uint32_t i = 0; i < p->n_in; i++) {
+			size_t at = (size_t)c * kp + i;
+			/* Every code that is a number. */
+			uint32_t code = og_rand_below(r, 127) | og_rand_below(r, 2) << 7;
+			uint16_t half = og_f32_to_bf16(og_gw_normal(r));
+
+			if (p->in_fp8)
+				((uint8_t *)padded)[at] = (uint8_t)code;
+			else
+				((uint16_t *)padded)[at] = half;
+			w[(size_t)c * p->n_in + i] =
+				p->in_fp8 ? og_e4m3_to_f32((uint8_t)code) : og_bf16_to_f32(half);
+		}
+	}
+}
+
 static void check_product(const struct product_case *p)
 {
 	static const char *const names[] = {"auto", "skinny", "tiled 64", "tiled 128"};
 	struct og_rand r;
 	uint32_t kp = og_cuda_pad(p->n_in, OG_CUDA_K_STEP);
 	uint32_t cols = og_cuda_pad(p->n_out, 128), rows = og_cuda_pad(p->rows, 128);
-	uint16_t *w, *x, *padded = calloc((size_t)OG_MAX(cols, rows) * kp, 2);
+	uint16_t *x, *padded = calloc((size_t)OG_MAX(cols, rows) * kp, 2);
+	float *w = malloc((size_t)p->n_in * p->n_out * sizeof(*w));
+	float *scales = calloc(cols, sizeof(*scales));
 	size_t out_bytes = (size_t)p->rows * p->n_out * sizeof(float);
 	float *first = malloc(out_bytes), *got = malloc(out_bytes);
-	struct og_cuda_matrix m = {0, kp, p->n_out, cols};
+	struct og_cuda_matrix m = {.kp = kp, .n_out = p->n_out, .rows = cols};
+	const char *type = p->in_fp8 ? ", e4m3" : "";
 	CUdeviceptr dx, out;
 
 	og_rand_seeded(&r, p->n_in + p->rows);
-	w = random_bf16(&r, (size_t)p->n_in * p->n_out);
+	random_weights(&r, p, kp, padded, w, scales);
 	x = random_bf16(&r, (size_t)p->n_in * p->rows);
-	for (uint32_t i = 0; i < p->n_out; i++)
-		memcpy(padded + (size_t)i * kp, w + (size_t)i * p->n_in, 2 * p->n_in);
-	m.data = to_device(padded, 2 * (size_t)cols * kp);
+	m.data = to_device(padded, (p->in_fp8 ? 1 : 2) * (size_t)cols * kp);
+	if (p->in_fp8)
+		m.scales = to_device(scales, cols * sizeof(*scales));
 	memset(padded, 0, 2 * (size_t)OG_MAX(cols, rows) * kp);
 	for (uint32_t i = 0; i < p->rows; i++)
 		memcpy(padded + (size_t)i * kp, x + (size_t)i * p->n_in, 2 * p->n_in);
@@ -136,21 +167,23 @@ static void check_product(const struct product_case *p)
 		if (ret == 0)
 			ret = from_device(got, out, out_bytes);
 		if (how == OG_CUDA_MATMUL_AUTO) {
-			double error = ret < 0 ? INFINITY : product_error(p, w, x, got);
+			double error = ret < 0 ? INFINITY : product_error(p, w, scales, x, got);
 
-			expect(error < 1e-5, "matmul %u x %u, %u rows: error %.2g of 1e-5",
-				p->n_out, p->n_in, p->rows, error);
+			expect(error < 1e-5, "matmul %u x %u, %u rows%s: error %.2g of 1e-5",
+				p->n_out, p->n_in, p->rows, type, error);
 			memcpy(first, got, out_bytes);
 			continue;
 		}
 		expect(ret == 0 && same_bits(first, got, out_bytes),
-			"matmul %u x %u, %u rows: %s has the same bits", p->n_out, p->n_in, p->rows,
-			names[how]);
+			"matmul %u x %u, %u rows%s: %s has the same bits", p->n_out, p->n_in,
+			p->rows, type, names[how]);
 	}
 	og_cuda_free(&dev, m.data);
+	og_cuda_free(&dev, m.scales);
 	og_cuda_free(&dev, dx);
 	og_cuda_free(&dev, out);
 	free(w);
+	free(scales);
 	free(x);
 	free(padded);
 	free(first);
@@ -161,13 +194,21 @@ static void check_product(const struct product_case *p)
 static void check_products(void)
 {
 	static const uint32_t rows[] = {1, 7, 8, 9, 16, 17, 32, 33, 64, 65, 128, 130};
-	static const struct product_case shapes[] = {{64, 16, 1}, {70, 37, 5}, {128, 64, 12},
-		{256, 128, 3}, {576, 130, 40}, {2048, 515, 129}};
+	static const struct product_case shapes[] = {{64, 16, 1, false}, {70, 37, 5, false},
+		{128, 64, 12, false}, {256, 128, 3, false}, {576, 130, 40, false},
+		{2048, 515, 129, false}};
 
-	for (size_t i = 0; i < (is_tiny ? 7 : OG_ARRAY_LEN(rows)); i += is_small ? 3 : 1)
-		check_product(&(struct product_case){is_small ? 576 : 1024, 272, rows[i]});
-	for (size_t i = 0; i < OG_ARRAY_LEN(shapes) - is_small; i++)
-		check_product(&shapes[i]);
+	for (int in_fp8 = 0; in_fp8 < 2; in_fp8++) {
+		for (size_t i = 0; i < (is_tiny ? 7 : OG_ARRAY_LEN(rows)); i += is_small ? 3 : 1)
+			check_product(&(struct product_case){
+				is_small ? 576 : 1024, 272, rows[i], in_fp8});
+		for (size_t i = 0; i < OG_ARRAY_LEN(shapes) - is_small; i++) {
+			struct product_case p = shapes[i];
+
+			p.in_fp8 = in_fp8;
+			check_product(&p);
+		}
+	}
 }
 
 /* ---- Conversion. ---- */
@@ -220,6 +261,62 @@ static void check_conversion(enum og_dtype type)
 	free(got);
 }
 
+/* Rows of ordinary values, of zeros, of tiny ones, with a NaN, and of the middles between codes. */
+static void check_quantization(void)
+{
+	enum { ROWS = 40, N = 300, KP = 320 };
+	uint32_t first = 0, n_in = N, kp = KP, turn = 0, offset = 3, row_bytes = 4 * N;
+	int type = OG_CUDA_F32;
+	float *w = calloc(ROWS * N, sizeof(*w)), scale, got_scales[ROWS + 3];
+	uint8_t *got = calloc(ROWS + 3, KP);
+	CUdeviceptr out = to_device(got, (ROWS + 3) * KP), chunk, scales;
+	bool ok;
+	struct og_rand r;
+
+	og_rand_seeded(&r, 3);
+	for (uint32_t i = 0; i < ROWS * N; i++) {
+		static const float sizes[] = {1, 1000, 0, 1e-6f, 1e-41f};
+
+		w[i] = og_gw_normal(&r) * sizes[i / N % OG_ARRAY_LEN(sizes)];
+	}
+	for (uint32_t code = 0; code < 0x7e; code++) { /* with one of 448: the scale is 1 */
+		float *at = w + 10 * N + code;
+
+		at[0] = (og_e4m3_to_f32((uint8_t)code) + og_e4m3_to_f32((uint8_t)(code + 1))) / 2;
+		at[0x7e] = -at[0];
+	}
+	for (uint32_t i = 2 * 0x7e; i < N; i++)
+		w[10 * N + i] = OG_E4M3_MAX;
+	w[7 * N + 299] = NAN;
+	w[8 * N] = -INFINITY;
+	chunk = to_device(w, ROWS * N * sizeof(*w));
+	scales = to_device(got_scales, sizeof(got_scales));
+	{
+		void *args[] = {&out, &chunk, &first, &n_in, &kp, &row_bytes, &turn, &offset, &type,
+			&scales};
+
+		ok = og_cuda_launch(&dev, dev.stream, OG_K_quantize_rows,
+			     (struct og_cuda_grid){ROWS, 1, 1, 256, 0}, args) == 0 &&
+		     from_device(got, out, (ROWS + 3) * KP) == 0 &&
+		     from_device(got_scales, scales, sizeof(got_scales)) == 0;
+	}
+	for (uint32_t i = 0; i < ROWS; i++) {
+		const uint8_t *at = got + (i + 3) * KP;
+
+		scale = og_e4m3_row_scale(w + i * N, N);
+		ok &= isnan(scale) ? isnan(got_scales[i + 3]) : scale == got_scales[i + 3];
+		for (uint32_t k = 0; k < N; k++)
+			ok &= at[k] == (scale > 0 ? og_f32_to_e4m3(w[i * N + k] / scale) : 0);
+		ok &= at[N] == 0;
+	}
+	expect(ok, "quantize: the reference's codes and scales");
+	og_cuda_free(&dev, out);
+	og_cuda_free(&dev, chunk);
+	og_cuda_free(&dev, scales);
+	free(w);
+	free(got);
+}
+
 /* ---- Whole models. ---- */
 
 static uint32_t tokens[LONG_MAX];
@@ -244,9 +341,16 @@ static struct og_model *load(const struct og_gw_model *opts)
 	return m;
 }
 
+/* What the back ends that are started from here on keep in e4m3. */
+static struct og_ref_fp8 fp8;
+
 static struct og_backend *start(const struct og_model *m, uint32_t nb_pages)
 {
-	struct og_backend_opts opts = {.model = m, .nb_pages = nb_pages, .rows_max = ROWS_MAX};
+	struct og_backend_opts opts = {.model = m,
+		.nb_pages = nb_pages,
+		.rows_max = ROWS_MAX,
+		.fp8_weights = fp8.weights,
+		.fp8_kv = fp8.kv};
 	struct og_backend *b;
 
 	if (og_cuda_forward_create(&b, &opts, 0, og_log_write, NULL, err, sizeof(err)) < 0) {
@@ -319,17 +423,36 @@ static void prefill(const struct run *r, uint32_t slot, uint32_t n)
 	free(forward(r, rows, n));
 }
 
+static const char *name_of_fp8(void)
+{
+	return fp8.weights ? (fp8.kv ? ", fp8 weights and cache" : ", fp8 weights")
+			   : (fp8.kv ? ", fp8 cache" : "");
+}
+
 /* The model `opts` computes the first n tokens as the reference does. */
 static void check_model(const struct og_gw_model *opts, uint32_t n, const char *what)
 {
 	struct run r = begin(opts, 2);
 	size_t count = (size_t)n * r.m->hp.vocab;
 	float *want = malloc(count * sizeof(float)), *got = forward_prompt(&r, 1, n);
-	double error = og_ref_forward(r.m, tokens, n, want) == 0 ? relative_error(got, want, count)
-								 : INFINITY;
+	float *plain = malloc(count * sizeof(float));
+	bool in_fp8 = fp8.weights || fp8.kv;
+	double error, cost = 0, bound;
 
-	expect(error < 3e-2, "model, %s, %s, %u tokens: relative error %.2g of 3e-2", what,
-		og_dtype_name(opts->type), n, error);
+	if (og_ref_forward_fp8(r.m, tokens, n, want, fp8) < 0 ||
+		(in_fp8 && og_ref_forward(r.m, tokens, n, plain) < 0))
+		exit(1);
+	error = relative_error(got, want, count);
+	if (in_fp8)
+		cost = relative_error(want, plain, count);
+	bound = 3e-2 + (fp8.kv ? cost / 2 : 0);
+	expect(error < bound, "model, %s%s, %s, %u tokens: relative error %.2g of %.2g", what,
+		name_of_fp8(), og_dtype_name(opts->type), n, error, bound);
+	if (in_fp8)
+		expect(relative_error(got, plain, count) < 1.25 * cost,
+			"model, %s%s: %.2g from the model without, the reference %.2g", what,
+			name_of_fp8(), relative_error(got, plain, count), cost);
+	free(plain);
 	free(want);
 	free(got);
 	end(&r);
@@ -384,6 +507,80 @@ static void check_models(void)
 	m.arch = "qwen2";
 	m.biases = true;
 	check_model(&m, few, "biases, halves");
+}
+
+static void check_fp8_models(void)
+{
+	struct og_gw_model m = og_gw_small();
+	uint32_t few = is_tiny ? 10 : 40;
+
+	m.type = OG_Q8_0;
+	m.width = 96;
+	check_model(&m, few, "small");
+	if (is_tiny)
+		return;
+	m = og_gw_small();
+	m.type = OG_BF16;
+	check_model(&m, few, "small");
+	m = shape(3, 1, 22);
+	m.width = 70;
+	m.ff = 101;
+	check_model(&m, few, "odd");
+	m = shape(4, 1, 128);
+	check_model(&m, 70, "heads 4/1 of 128");
+}
+
+/* A page of layer 0 in fp16, as it would be in e4m3: how many codes and scales differ. */
+static uint32_t count_different(
+	const uint16_t *plain, const uint8_t *page, const struct og_hparams *hp)
+{
+	uint32_t n = hp->head_dim, count = 0;
+	float *head = malloc(n * sizeof(*head));
+
+	for (uint32_t unit = 0; unit < 2 * hp->nb_kv_heads; unit++) {
+		const uint8_t *codes = page + (size_t)unit * OG_KV_PAGE_TOKENS * (n + 2);
+
+		for (uint32_t t = 0; t < OG_KV_PAGE_TOKENS; t++) {
+			uint16_t scale;
+
+			memcpy(&scale, codes + OG_KV_PAGE_TOKENS * n + 2 * t, sizeof(scale));
+			for (uint32_t i = 0; i < n; i++)
+				head[i] = og_f16_to_f32(*plain++);
+			count += og_f16_to_f32(scale) != og_e4m3_kv_scale(head, n);
+			for (uint32_t i = 0; i < n; i++)
+				count += codes[t * n + i] !=
+					 og_f32_to_e4m3(head[i] / og_f16_to_f32(scale));
+		}
+	}
+	free(head);
+	return count;
+}
+
+/* What is rounded to fp16 first can fall to the other side of the middle between two codes. */
+static void check_fp8_pages(uint32_t heads, uint32_t kv_heads, uint32_t head_dim)
+{
+	struct og_gw_model opts = shape(heads, kv_heads, head_dim);
+	uint32_t values = 2 * kv_heads * head_dim * OG_KV_PAGE_TOKENS, different = UINT32_MAX;
+	void *pages[2] = {NULL, NULL};
+
+	for (int i = 0; i < 2; i++) {
+		struct run r;
+
+		fp8.kv = i;
+		r = begin(&opts, 1);
+		pages[i] = malloc(og_kv_page_bytes(&r.m->hp, i));
+		prefill(&r, 0, OG_KV_PAGE_TOKENS);
+		if (r.b->ops->save_page(r.b, r.tables[0], pages[i]) < 0)
+			exit(1);
+		if (i == 1)
+			different = count_different(pages[0], pages[1], &r.m->hp);
+		end(&r);
+	}
+	expect(different <= values / 100,
+		"a page in e4m3, heads %u/%u of %u: %u of %u codes differ", heads, kv_heads,
+		head_dim, different, values);
+	free(pages[0]);
+	free(pages[1]);
 }
 
 /* ---- The same bits, whatever else happens. ---- */
@@ -470,7 +667,7 @@ static void check_company(const struct run *r, const float *want)
 /* All pages of a slot through host memory to those of another; the old ones are spoilt. */
 static void check_preemption(const struct run *r, const float *want)
 {
-	uint64_t bytes = og_kv_page_bytes(&r->m->hp);
+	uint64_t bytes = og_kv_page_bytes(&r->m->hp, fp8.kv);
 	uint32_t *a = r->tables, *b = r->tables + 5 * r->per_slot;
 	size_t vocab = r->m->hp.vocab;
 	struct og_row last = {tokens[length - 1], length - 1, 5, true, NULL};
@@ -506,7 +703,7 @@ static void check_invariance(uint32_t heads, uint32_t kv_heads, uint32_t head_di
 	r = begin(&opts, slots);
 	want = forward_prompt(&r, 3, is_whole ? length : FEW);
 
-	printf("-- heads %u/%u of %u\n", heads, kv_heads, head_dim);
+	printf("-- heads %u/%u of %u%s\n", heads, kv_heads, head_dim, name_of_fp8());
 	check_tuned(&r, want, FEW);
 	if (is_whole) {
 		check_tuned(&r, want, length);
@@ -603,7 +800,8 @@ static void check_random(void)
 	struct og_gw_model opts = shape(2, 1, 32);
 	struct og_model *m = load(&opts);
 	struct og_cuda_tuning tuning = {.random_weights = true};
-	struct og_backend_opts of = {.model = m, .nb_pages = 1, .rows_max = 1};
+	struct og_backend_opts of = {
+		.model = m, .nb_pages = 1, .rows_max = 1, .fp8_weights = fp8.weights};
 	struct og_row row = {tokens[0], 0, 0, true, NULL};
 	float *logits = calloc(m->hp.vocab, sizeof(*logits)), size = 0;
 	uint32_t table = 0;
@@ -617,7 +815,8 @@ static void check_random(void)
 	}
 	for (uint32_t i = 0; i < m->hp.vocab; i++)
 		size += logits[i] * logits[i];
-	expect(ret == 0 && size > 0 && size < INFINITY, "random weights give logits");
+	expect(ret == 0 && size > 0 && size < INFINITY, "random weights give logits%s",
+		name_of_fp8());
 	free(logits);
 	og_model_close(m);
 }
@@ -646,11 +845,25 @@ int main(int argc, char **argv)
 		dev.compute_capability / 10, dev.compute_capability % 10);
 	for (int type = OG_F32; type <= OG_BF16; type++)
 		check_conversion((enum og_dtype)type);
+	check_quantization();
 	check_products();
 	check_models();
 	check_invariance(4, 2, 64);
 	check_invariance(8, 2, 128);
 	check_invariance(3, 1, 22);
+	for (int i = 1; i < 4; i++) {
+		fp8 = (struct og_ref_fp8){.weights = i & 1, .kv = i & 2};
+		check_fp8_models();
+		check_random();
+		if (is_small && i < 3)
+			continue;
+		check_invariance(3, 1, 22);
+		if (!is_tiny)
+			check_invariance(4, 2, 64);
+	}
+	check_fp8_pages(4, 2, 64);
+	check_fp8_pages(3, 1, 22);
+	fp8 = (struct og_ref_fp8){0};
 	check_drawing();
 	check_random();
 	check_hostile();

@@ -20,7 +20,8 @@ static char err[512];
 static int compute(const struct og_model *m, const uint32_t *ids, uint32_t n, float *logits)
 {
 	enum { PAGES = TOKENS_MAX / OG_KV_PAGE_TOKENS };
-	struct og_backend_opts opts = {.model = m, .nb_pages = PAGES, .rows_max = TOKENS_MAX};
+	struct og_backend_opts opts = {
+		.model = m, .nb_pages = PAGES, .rows_max = TOKENS_MAX, .context = n};
 	struct og_row rows[TOKENS_MAX];
 	uint32_t tables[PAGES];
 	struct og_batch batch = {rows, n, tables, PAGES, logits, NULL};

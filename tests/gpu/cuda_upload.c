@@ -1,6 +1,6 @@
 /*
  * cuda_upload: weights on the device, from memory and straight from their files: the same bytes, for
- * files of every type, in chunks that cut rows. Prints one line per check; exits 0, 1, or 77 without a
+ * files of every type, in chunks that cut rows, as they are and in e4m3. Prints one line per check; exits 0, 1, or 77 without a
  * device.
  */
 #include "tests/gpu/checks.h"
@@ -14,6 +14,7 @@
 
 static char err[512];
 static struct og_cuda_device device;
+static bool in_fp8; /* what becomes of matrices of layers */
 
 /* How a load comes: all must give what memory gives. */
 static const struct og_load_opts ways[] = {
@@ -26,7 +27,7 @@ static const struct og_load_opts ways[] = {
 /* The arena, and how many bytes it has. */
 static uint8_t *upload(const char *path, const struct og_load_opts *opts, size_t *bytes)
 {
-	struct og_cuda_weights w = {0};
+	struct og_cuda_weights w = {.in_fp8 = in_fp8};
 	struct og_model *m;
 	uint8_t *out;
 	int ret = og_model_open_background(&m, path, opts, NULL, err, sizeof(err));
@@ -63,7 +64,8 @@ static void check(const char *path, const char *what, size_t nb_ways)
 		uint8_t *got = upload(path, &ways[i], &got_bytes);
 
 		expect(got_bytes == bytes && memcmp(got, want, bytes) == 0,
-			"%s: the same from the file, in chunks of %u%s", what, ways[i].chunk_bytes,
+			"%s%s: the same from the file, in chunks of %u%s", what,
+			in_fp8 ? ", to e4m3" : "", ways[i].chunk_bytes,
 			ways[i].no_uring    ? ", one by one"
 			: ways[i].no_direct ? ", buffered"
 					    : "");
@@ -93,7 +95,7 @@ static void check_folder(struct og_mw *m)
 	if (!mkdtemp(folder))
 		exit(1);
 	og_mw_folder(m, folder);
-	snprintf(what, sizeof(what), "a folder of %s", m->name);
+	snprintf(what, sizeof(what), "a folder of %s%s", m->name, m->fp8 ? " in e4m3" : "");
 	check(folder, what, 2);
 	og_mw_remove(folder);
 }
@@ -126,7 +128,13 @@ int main(void)
 		struct og_mw m = og_mw_make(i);
 
 		check_folder(&m);
+		m.fp8 = OG_MW_FP8_TENSOR + i % 3;
+		if (i < 3)
+			check_folder(&m);
 	}
+	in_fp8 = true;
+	check_file(&wide, OG_BF16);
+	check_file(&wide, OG_Q4_K);
 	og_cuda_device_close(&device);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);
 	return nb_failed == 0 ? 0 : 1;

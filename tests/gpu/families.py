@@ -6,7 +6,8 @@
 The model below is written from the definitions of the families (facts of config.json, not of our
 reader) in the shape of transformers' modelling code, fp32. The residual stream of our reference may
 differ by 1e-5 (relative, L2) after each layer, and so may the logits. With weights of bf16 our CPU
-back end may be 1.25 times as far from that as PyTorch computing in bf16 is. Exit status 77: no PyTorch.
+back end may be 1.25 times as far from that as PyTorch computing in bf16 is, and so it may with weights of
+published fp8. Exit status 77: no PyTorch.
 """
 import json
 import math
@@ -26,6 +27,16 @@ LIMIT = 1e-5
 TOKENS = [(i * i * 7 + i * 31 + 5) % 256 for i in range(40)]
 
 
+def e4m3(code):
+    sign, exponent, mantissa = -1 if code & 128 else 1, code >> 3 & 15, code & 7
+    if code & 127 == 127:
+        return math.nan
+    return sign * (2.0 ** (exponent - 7) * (1 + mantissa / 8) if exponent else 2.0 ** -9 * mantissa)
+
+
+E4M3 = torch.tensor([e4m3(code) for code in range(256)])
+
+
 def load_safetensors(path):
     data = open(path, 'rb').read()
     n, = struct.unpack('<Q', data[:8])
@@ -37,6 +48,9 @@ def load_safetensors(path):
             continue
         begin, end = t['data_offsets']
         raw = bytearray(data[8 + n + begin:8 + n + end])
+        if t['dtype'] == 'F8_E4M3':
+            out[name] = E4M3[torch.frombuffer(raw, dtype=torch.uint8).long()].reshape(t['shape'])
+            continue
         out[name] = torch.frombuffer(raw, dtype=dtypes[t['dtype']]).reshape(t['shape']).float()
     return out
 
@@ -46,7 +60,21 @@ def load_folder(path):
     for name in sorted(os.listdir(path)):
         if name.endswith('.safetensors'):
             weights.update(load_safetensors(os.path.join(path, name)))
-    return json.load(open(os.path.join(path, 'config.json'))), weights
+    config = json.load(open(os.path.join(path, 'config.json')))
+    return config, apply_scales(config, weights)
+
+
+def apply_scales(config, weights):
+    """Weights in 8 bits times their scales: one, one of each row, or one of each block."""
+    rows, cols = config.get('quantization_config', {}).get('weight_block_size', (1, 1))
+    scales = [name for name in weights if name.endswith(('.weight_scale', '.weight_scale_inv'))]
+    for name in scales:
+        scale, weight = weights.pop(name), name.split('_scale')[0]
+        if name.endswith('_inv'):
+            scale = scale.repeat_interleave(rows, 0).repeat_interleave(cols, 1)
+            scale = scale[:weights[weight].shape[0], :weights[weight].shape[1]]
+        weights[weight] = weights[weight] * scale
+    return weights
 
 
 class Model:

@@ -4,7 +4,8 @@
  *   tiny_models FOLDER [DTYPE]    FOLDER/<family>.gguf and FOLDER/<family>/
  *
  * DTYPE, a name as in og_dtype_name(), is that of the matrices, F32 by default; there are no folders
- * for types in blocks.
+ * for types in blocks. With BF16 some families are written again as FOLDER/<family>-fp8-<scales>/, their
+ * layers in e4m3.
  */
 #include "../unit/model_writer.h"
 
@@ -25,6 +26,29 @@ static int make_folder(const char *path)
 	if (mkdir(path, 0755) < 0 && errno != EEXIST) {
 		perror(path);
 		return 1;
+	}
+	return 0;
+}
+
+static int save_fp8(const struct og_mw *bf16, const char *folder)
+{
+	static const struct {
+		const char *family, *name;
+		enum og_mw_fp8 fp8;
+	} kinds[] = {{"qwen3", "block", OG_MW_FP8_BLOCK}, {"llama3", "row", OG_MW_FP8_ROW},
+		{"phi3", "tensor", OG_MW_FP8_TENSOR}};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(kinds); i++) {
+		struct og_mw m = *bf16;
+		char path[512];
+
+		if (strcmp(m.name, kinds[i].family) != 0)
+			continue;
+		m.fp8 = kinds[i].fp8;
+		snprintf(path, sizeof(path), "%s/%s-fp8-%s", folder, m.name, kinds[i].name);
+		if (make_folder(path) != 0)
+			return 1;
+		og_mw_folder(&m, path);
 	}
 	return 0;
 }
@@ -63,6 +87,8 @@ int main(int argc, char **argv)
 		if (make_folder(path) != 0)
 			return 1;
 		og_mw_folder(&m, path);
+		if (dtype == OG_BF16 && save_fp8(&m, argv[1]) != 0)
+			return 1;
 	}
 	return 0;
 }

@@ -9,9 +9,15 @@
 #pragma once
 #include "gguf_writer.h"
 
+#include "gpu/fp8.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <sys/stat.h>
+
+/* What has a scale of its own where matrices of layers are e4m3 in the folder. */
+enum og_mw_fp8 { OG_MW_NO_FP8, OG_MW_FP8_TENSOR, OG_MW_FP8_ROW, OG_MW_FP8_BLOCK };
+enum { OG_MW_BLOCK_ROWS = 24, OG_MW_BLOCK_COLS = 40 };
 
 struct og_mw {
 	const char *name; /* of the family */
@@ -28,6 +34,7 @@ struct og_mw {
 	float attn_cap, logit_cap;
 	enum og_dtype dtype; /* of matrices in GGUF */
 	enum og_dtype folder_dtype;
+	enum og_mw_fp8 fp8;
 	uint32_t files;    /* of the folder */
 	bool new_spelling; /* of config.json, as transformers 5 writes it */
 	uint64_t seed;
@@ -265,8 +272,63 @@ static inline struct og_mw_list og_mw_tensors(const struct og_mw *m)
 	return l;
 }
 
-/* The values in the folder's order, rounded to its dtype so that both forms hold the same. */
-static inline float *og_mw_values(const struct og_mw *m, const struct og_mw_tensor *t)
+static inline bool og_mw_in_fp8(const struct og_mw *m, const struct og_mw_tensor *t)
+{
+	return m->fp8 != OG_MW_NO_FP8 && t->n_out > 1 && strstr(t->folder, ".layers.");
+}
+
+/* How many rows and columns of a matrix share a scale, and how many scales there are each way. */
+struct og_mw_blocks {
+	uint32_t rows, cols, down, across;
+};
+
+static inline struct og_mw_blocks og_mw_blocks(const struct og_mw *m, const struct og_mw_tensor *t)
+{
+	struct og_mw_blocks b = {t->n_out, t->n_in, 0, 0};
+
+	if (m->fp8 == OG_MW_FP8_ROW)
+		b.rows = 1;
+	if (m->fp8 == OG_MW_FP8_BLOCK) {
+		b.rows = OG_MW_BLOCK_ROWS;
+		b.cols = OG_MW_BLOCK_COLS;
+	}
+	b.down = (t->n_out + b.rows - 1) / b.rows;
+	b.across = (t->n_in + b.cols - 1) / b.cols;
+	return b;
+}
+
+/* Rounds x to e4m3; the scales are what BF16 holds, those of rows, or F32. */
+static inline void og_mw_quantize(const struct og_mw *m, const struct og_mw_tensor *t, float *x,
+	uint8_t *codes, float *scales)
+{
+	struct og_mw_blocks b = og_mw_blocks(m, t);
+
+	for (uint32_t i = 0; i < b.down * b.across; i++) {
+		uint32_t first_row = i / b.across * b.rows, first_col = i % b.across * b.cols;
+		uint32_t last_row = OG_MIN(first_row + b.rows, t->n_out);
+		uint32_t last_col = OG_MIN(first_col + b.cols, t->n_in);
+		float largest = 0;
+
+		for (uint32_t r = first_row; r < last_row; r++)
+			for (uint32_t c = first_col; c < last_col; c++)
+				largest = fmaxf(largest, fabsf(x[(size_t)r * t->n_in + c]));
+		scales[i] = largest / OG_E4M3_MAX;
+		if (m->fp8 == OG_MW_FP8_ROW)
+			scales[i] = og_bf16_to_f32(og_f32_to_bf16(scales[i]));
+		for (uint32_t r = first_row; r < last_row; r++)
+			for (uint32_t c = first_col; c < last_col; c++) {
+				size_t at = (size_t)r * t->n_in + c;
+
+				codes[at] = og_f32_to_e4m3(x[at] / scales[i]);
+				x[at] = og_bf16_to_f32(
+					og_f32_to_bf16(og_e4m3_to_f32(codes[at]) * scales[i]));
+			}
+	}
+}
+
+/* The same, and what the folder holds of a matrix in e4m3 where that is asked for. */
+static inline float *og_mw_values_fp8(
+	const struct og_mw *m, const struct og_mw_tensor *t, uint8_t *codes, float *scales)
 {
 	size_t n = (size_t)t->n_in * t->n_out;
 	float *x = malloc(n * sizeof(float));
@@ -283,7 +345,24 @@ static inline float *og_mw_values(const struct og_mw *m, const struct og_mw_tens
 		if (m->folder_dtype == OG_F16)
 			x[i] = og_f16_to_f32(og_f32_to_f16(x[i]));
 	}
+	if (og_mw_in_fp8(m, t)) {
+		uint8_t *own_codes = malloc(n);
+		float *own_scales = malloc(n * sizeof(float));
+
+		og_mw_quantize(m, t, x, codes ? codes : own_codes, scales ? scales : own_scales);
+		free(own_codes);
+		free(own_scales);
+	}
 	return x;
+}
+
+/*
+ * The values in the folder's order, rounded to its dtype, or to e4m3, so that both forms hold the
+ * same.
+ */
+static inline float *og_mw_values(const struct og_mw *m, const struct og_mw_tensor *t)
+{
+	return og_mw_values_fp8(m, t, NULL, NULL);
 }
 
 /* Rope factors of the long and the short kind, and Llama 3's, computed from their definition. */
@@ -572,8 +651,60 @@ static inline struct og_gw og_mw_config(const struct og_mw *m)
 	if (m->longrope)
 		og_mw_print(&w, ",\"original_max_position_embeddings\":%u", m->original_context);
 	og_mw_print_ropes(&w, m);
+	if (m->fp8 == OG_MW_FP8_TENSOR)
+		og_mw_print(&w, ",\"quantization_config\":{\"quant_method\":\"modelopt\","
+				"\"quant_algo\":\"FP8\",\"ignore\":[\"lm_head\"]}");
+	if (m->fp8 == OG_MW_FP8_ROW)
+		og_mw_print(&w, ",\"quantization_config\":{\"quant_method\":"
+				"\"compressed-tensors\",\"format\":\"float-quantized\","
+				"\"config_groups\":{\"group_0\":{\"weights\":{\"num_bits\":8,"
+				"\"type\":\"float\",\"strategy\":\"channel\"}}}}");
+	if (m->fp8 == OG_MW_FP8_BLOCK)
+		og_mw_print(&w,
+			",\"quantization_config\":{\"quant_method\":\"fp8\",\"fmt\":\"e4m3\","
+			"\"weight_block_size\":[%d,%d]}",
+			OG_MW_BLOCK_ROWS, OG_MW_BLOCK_COLS);
 	og_mw_print(&w, "}");
 	return w;
+}
+
+/* The name of a matrix' scale in the folder. */
+static inline void og_mw_scale_name(
+	const struct og_mw *m, const struct og_mw_tensor *t, char out[112])
+{
+	snprintf(out, 112, "%s_scale%s", t->folder, m->fp8 == OG_MW_FP8_BLOCK ? "_inv" : "");
+}
+
+/* The scale's entry in a header. */
+static inline void og_mw_print_scale(
+	struct og_gw *header, const struct og_mw *m, const struct og_mw_tensor *t, uint64_t *at)
+{
+	struct og_mw_blocks b = og_mw_blocks(m, t);
+	uint64_t end = *at + (m->fp8 == OG_MW_FP8_ROW ? 2ull : 4ull) * b.down * b.across;
+	char name[112], shape[32];
+
+	og_mw_scale_name(m, t, name);
+	snprintf(shape, sizeof(shape), "%u,%u", b.down, b.across);
+	og_mw_print(header,
+		",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}", name,
+		m->fp8 == OG_MW_FP8_ROW ? "BF16" : "F32", m->fp8 == OG_MW_FP8_TENSOR ? "" : shape,
+		(unsigned long long)*at, (unsigned long long)end);
+	*at = end;
+}
+
+/* Codes, and then their scales. */
+static inline void og_mw_fp8_bytes(
+	struct og_gw *w, const struct og_mw *m, const struct og_mw_tensor *t)
+{
+	struct og_mw_blocks b = og_mw_blocks(m, t);
+	uint8_t *codes = malloc((size_t)t->n_in * t->n_out);
+	float *scales = malloc((size_t)b.down * b.across * sizeof(float));
+
+	free(og_mw_values_fp8(m, t, codes, scales));
+	og_gw_bytes(w, codes, (size_t)t->n_in * t->n_out);
+	og_gw_block(w, m->fp8 == OG_MW_FP8_ROW ? OG_BF16 : OG_F32, scales, b.down * b.across);
+	free(codes);
+	free(scales);
 }
 
 /* Tensors first, first + step, … of the list as one safetensors file. */
@@ -588,15 +719,19 @@ static inline struct og_gw og_mw_safetensors(
 	og_mw_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
 	for (uint32_t i = first; i < l->count; i += step) {
 		const struct og_mw_tensor *t = &l->items[i];
-		uint64_t end = at + og_dtype_bytes(m->folder_dtype, (uint64_t)t->n_in * t->n_out);
+		bool in_fp8 = og_mw_in_fp8(m, t);
+		uint64_t n = (uint64_t)t->n_in * t->n_out;
+		uint64_t end = at + (in_fp8 ? n : og_dtype_bytes(m->folder_dtype, n));
 
 		og_mw_print(&header, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", t->folder,
-			types[m->folder_dtype]);
+			in_fp8 ? "F8_E4M3" : types[m->folder_dtype]);
 		if (t->n_out > 1)
 			og_mw_print(&header, "%u,", t->n_out);
 		og_mw_print(&header, "%u],\"data_offsets\":[%llu,%llu]}", t->n_in,
 			(unsigned long long)at, (unsigned long long)end);
 		at = end;
+		if (in_fp8)
+			og_mw_print_scale(&header, m, t, &at);
 	}
 	og_mw_print(&header, "}");
 	while (header.len % 8 != 0)
@@ -605,8 +740,13 @@ static inline struct og_gw og_mw_safetensors(
 	og_gw_bytes(&w, header.data, header.len);
 	og_gw_fini(&header);
 	for (uint32_t i = first; i < l->count; i += step) {
-		float *x = og_mw_values(m, &l->items[i]);
+		float *x;
 
+		if (og_mw_in_fp8(m, &l->items[i])) {
+			og_mw_fp8_bytes(&w, m, &l->items[i]);
+			continue;
+		}
+		x = og_mw_values(m, &l->items[i]);
 		og_gw_block(&w, m->folder_dtype, x, l->items[i].n_in * l->items[i].n_out);
 		free(x);
 	}
@@ -646,9 +786,15 @@ static inline void og_mw_folder(const struct og_mw *m, const char *folder)
 		snprintf(name, sizeof(name), "model-%05u-of-%05u.safetensors", i + 1, m->files);
 		og_mw_save(folder, m->files > 1 ? name : "model.safetensors", w.data, w.len);
 		og_gw_fini(&w);
-		for (uint32_t t = i; t < l.count; t += m->files)
+		for (uint32_t t = i; t < l.count; t += m->files) {
+			char scale[112];
+
 			og_mw_print(
 				&index, "%s\"%s\":\"%s\"", t ? "," : "", l.items[t].folder, name);
+			og_mw_scale_name(m, &l.items[t], scale);
+			if (og_mw_in_fp8(m, &l.items[t]))
+				og_mw_print(&index, ",\"%s\":\"%s\"", scale, name);
+		}
 	}
 	og_mw_print(&index, "}}");
 	if (m->files > 1)

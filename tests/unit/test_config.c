@@ -171,6 +171,20 @@ Test(config, cross_checks_name_what_is_missing)
 	cr_assert_eq(problems.nb, 5, "%s", reported);
 }
 
+Test(config, fp8_is_for_gpus)
+{
+	cr_assert_eq(parse("[model a]\npath = a.gguf\nweights = fp8\nkv = fp8\n"), 0);
+	cr_assert_eq(og_config_finish(&cfg, &problems), 0, "%s", reported);
+	cr_expect_str_eq(cfg.models[0].weights, "fp8");
+	og_config_fini(&cfg);
+	cr_assert_eq(
+		parse("[model a]\npath = a.gguf\nbackend = cpu\nweights = fp8\nkv = fp8\n"), 0);
+	cr_assert_eq(og_config_finish(&cfg, &problems), -EINVAL);
+	cr_expect_eq(problems.nb, 2, "%s", reported);
+	og_config_fini(&cfg);
+	cr_assert_eq(parse("[model a]\npath = a.gguf\nkv = fp4\n"), -EINVAL);
+}
+
 Test(config, only_some_drivers_can_be_shared)
 {
 	static const struct {

@@ -439,6 +439,20 @@ Test(engine, says_which_back_ends_there_are)
 	cr_expect_eq(og_engine_create(&e, &opts, err, sizeof(err)), -EINVAL);
 }
 
+Test(engine, refuses_on_the_cpu_what_only_a_device_has)
+{
+	struct og_engine_opts opts = {
+		.path = "/nonexistent.gguf", .backend = OG_BACKEND_CPU, .fp8_weights = true};
+	struct og_engine *e;
+
+	cr_expect_eq(og_engine_create(&e, &opts, err, sizeof(err)), -EOPNOTSUPP);
+	cr_expect(strstr(err, "weights = fp8 is for GPUs") != NULL, "%s", err);
+	opts.fp8_weights = false;
+	opts.fp8_kv = true;
+	cr_expect_eq(og_engine_create(&e, &opts, err, sizeof(err)), -EOPNOTSUPP);
+	cr_expect(strstr(err, "kv = fp8 is for GPUs") != NULL, "%s", err);
+}
+
 Test(engine, serves_nothing_without_a_model)
 {
 	struct og_engine *e = start_plain(OG_BACKEND_AUTO);

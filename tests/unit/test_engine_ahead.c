@@ -16,6 +16,9 @@
 #define AHEAD_ASKS 14
 #define AHEAD_TOKENS 60
 #endif
+#ifndef AHEAD_FP8 /* weights and cache */
+#define AHEAD_FP8 false
+#endif
 
 enum { CONTEXT = 256, PAGE_TOKENS = 64, ASKS = AHEAD_ASKS, PROMPT_MAX = 160 };
 
@@ -30,13 +33,17 @@ static struct og_engine *start_ahead(struct og_engine_opts opts)
 	m.type = OG_Q8_0;
 	m.context = CONTEXT;
 	opts.backend = AHEAD_BACKEND;
+	opts.fp8_weights = opts.fp8_kv = AHEAD_FP8;
 	return start_model(&m, opts);
 }
 
-/* Bytes of a cache of that many pages: 2 layers, 2 heads of 16, keys and values of 2 bytes. */
+/*
+ * Bytes of a cache of that many pages: 2 layers, 2 heads of 16, keys and values of 2 bytes, or of one
+ * and a scale.
+ */
 static uint64_t memory(uint32_t pages)
 {
-	return (uint64_t)pages * PAGE_TOKENS * 2 * 2 * 16 * 2 * 2;
+	return (uint64_t)pages * PAGE_TOKENS * 2 * 2 * (AHEAD_FP8 ? 16 + 2 : 16 * 2) * 2;
 }
 
 struct made {

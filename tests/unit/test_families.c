@@ -34,17 +34,22 @@ static struct og_model *open_gguf(const struct og_mw *m)
 	return model;
 }
 
-static struct og_model *open_folder(const struct og_mw *m)
+static struct og_model *open_folder_with(const struct og_mw *m, const struct og_load_opts *opts)
 {
 	char folder[] = "/tmp/og_test_XXXXXX";
 	struct og_model *model;
 
 	cr_assert_not_null(mkdtemp(folder));
 	og_mw_folder(m, folder);
-	cr_assert_eq(og_model_open(&model, folder, NULL, NULL, err, sizeof(err)), 0, "%s: %s",
+	cr_assert_eq(og_model_open(&model, folder, opts, NULL, err, sizeof(err)), 0, "%s: %s",
 		m->name, err);
 	og_mw_remove(folder);
 	return model;
+}
+
+static struct og_model *open_folder(const struct og_mw *m)
+{
+	return open_folder_with(m, NULL);
 }
 
 static double relative_error(const float *got, const float *want, size_t n)
@@ -70,7 +75,7 @@ static float *reference(const struct og_model *m)
 static float *computed(const struct og_model *m)
 {
 	float *logits = malloc((size_t)TOKENS * m->hp.vocab * sizeof(float));
-	struct og_backend_opts opts = {m, PAGES, TOKENS, 2, TOKENS};
+	struct og_backend_opts opts = {m, PAGES, TOKENS, 2, TOKENS, false, false};
 	struct og_row rows[TOKENS];
 	uint32_t table[PAGES] = {0};
 	struct og_batch batch = {rows, TOKENS, table, PAGES, logits, NULL};
@@ -125,6 +130,32 @@ Test(families, agree_with_the_reference_in_both_formats)
 		struct og_mw m = og_mw_make(i);
 
 		expect_family(&m);
+	}
+}
+
+/* Weights in e4m3 become those of the GGUF file, whatever has a scale, and whoever unpacks them. */
+Test(families, agree_in_published_fp8)
+{
+	static const struct og_load_opts threads = {.panel_threads = 2, .unpack_threads = 3};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(og_mw_families); i++) {
+		struct og_mw m = og_mw_make(i);
+		struct og_model *a, *b;
+		float *want, *got;
+
+		m.folder_dtype = m.dtype = OG_BF16;
+		m.fp8 = OG_MW_FP8_TENSOR + i % 3;
+		expect_family(&m);
+		a = open_folder(&m);
+		b = open_folder_with(&m, &threads);
+		want = reference(a);
+		got = reference(b);
+		cr_expect_eq(memcmp(got, want, (size_t)TOKENS * m.vocab * sizeof(*got)), 0, "%s",
+			m.name);
+		free(want);
+		free(got);
+		og_model_close(a);
+		og_model_close(b);
 	}
 }
 

@@ -34,7 +34,7 @@ static struct og_model *load(const struct og_gw_model *opts)
 
 static struct og_backend *start(const struct og_model *m, const char *isa, uint32_t threads)
 {
-	struct og_backend_opts opts = {m, SLOTS * SLOT_PAGES, 600, threads, TOKENS};
+	struct og_backend_opts opts = {m, SLOTS * SLOT_PAGES, 600, threads, TOKENS, false, false};
 	struct og_backend *b;
 
 	cr_assert_eq(og_cpu_backend_create(&b, &opts, isa), 0);
@@ -155,7 +155,7 @@ Test(forward, refuses_an_instruction_set_that_it_does_not_have)
 {
 	struct og_gw_model opts = og_gw_small();
 	struct og_model *m = load(&opts);
-	struct og_backend_opts b = {m, 1, 16, 1, 64};
+	struct og_backend_opts b = {m, 1, 16, 1, 64, false, false};
 	struct og_backend *out;
 
 	cr_expect_eq(og_cpu_backend_create(&out, &b, "sse9"), -EOPNOTSUPP);
@@ -278,7 +278,7 @@ Test(forward, gives_the_same_bits_from_whatever_pages)
 	opts.context = LONG;
 	m = load(&opts);
 	b = start(m, NULL, 2);
-	page_bytes = og_kv_page_bytes(&m->hp);
+	page_bytes = og_kv_page_bytes(&m->hp, false);
 	host = malloc(page_bytes);
 	want = calloc(m->hp.vocab, sizeof(float));
 	got = calloc(m->hp.vocab, sizeof(float));

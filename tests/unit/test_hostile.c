@@ -462,6 +462,64 @@ static const struct folder_kind header_kinds[] = {
 		"tensor model.norm.weight is missing"},
 };
 
+#define Q_SCALE "layers.0.self_attn.q_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[3,2]"
+#define FP8_CONFIG "\"quant_method\":\"fp8\",\"fmt\":\"e4m3\","
+
+/* In a folder whose weights are e4m3, with a scale of each block; config.json or the header. */
+static const struct folder_kind fp8_kinds[] = {
+	{"config-fp8-block-missing", "\"weight_block_size\"", "\"weight_size\"",
+		"nor of each block that config.json names"},
+	{"config-fp8-block-null", "[24,40]", "null", "nor of each block that config.json names"},
+	{"config-fp8-block-other-than-the-scales", "[24,40]", "[24,16]", "not one scale"},
+	{"config-fp8-block-0", "[24,40]", "[0,40]", "two positive numbers"},
+	{"config-fp8-block-negative", "[24,40]", "[24,-40]", "two positive numbers"},
+	{"config-fp8-block-of-2^40", "[24,40]", "[24,1099511627776]", "two positive numbers"},
+	{"config-fp8-block-one-number", "[24,40]", "[24]", "two positive numbers"},
+	{"config-fp8-block-text", "[24,40]", "\"24x40\"", "two positive numbers"},
+	{"config-fp8-method-unknown", "\"fp8\"", "\"awq\"", "method \"awq\""},
+	{"config-fp8-method-a-number", "\"fp8\"", "8", "quant_method is not text"},
+	{"config-fp8-of-modelopt-in-4-bits", FP8_CONFIG,
+		"\"quant_method\":\"modelopt\",\"quant_algo\":\"NVFP4\",", "method \"modelopt\""},
+	{"config-fp8-groups-missing", FP8_CONFIG,
+		"\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\",",
+		"compressed-tensors"},
+	{"config-fp8-groups-a-list", FP8_CONFIG,
+		"\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\","
+		"\"config_groups\":[],",
+		"compressed-tensors"},
+	{"config-fp8-groups-of-4-bits", FP8_CONFIG,
+		"\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\","
+		"\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":4,\"type\":\"float\"}}},",
+		"compressed-tensors"},
+	{"config-fp8-groups-that-turn-weights", FP8_CONFIG,
+		"\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\","
+		"\"transform_config\":{\"a\":1},\"config_groups\":{},",
+		"compressed-tensors"},
+	{"config-fp8-groups-with-another-block", FP8_CONFIG,
+		"\"quant_method\":\"compressed-tensors\",\"format\":\"float-quantized\","
+		"\"config_groups\":{\"a\":{\"weights\":{\"num_bits\":8,\"type\":\"float\","
+		"\"block_structure\":[8,8]}}},",
+		"everywhere the same"},
+	{"header-fp8-scale-missing", "layers.0.self_attn.q_proj.weight_scale_inv",
+		"layers.0.self_attn.q_proj.weight_scala_inv",
+		"layers.0.self_attn.q_proj.weight is F8_E4M3 without a scale"},
+	{"header-fp8-scale-of-integers", Q_SCALE,
+		"layers.0.self_attn.q_proj.weight_scale_inv\":{\"dtype\":\"I32\",\"shape\":[3,2]",
+		"q_proj.weight_scale_inv is not F32"},
+	{"header-fp8-scale-turned", Q_SCALE,
+		"layers.0.self_attn.q_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[2,3]",
+		"q_proj.weight_scale_inv is 3 x 2: not one scale"},
+	{"header-fp8-scale-flat", Q_SCALE,
+		"layers.0.self_attn.q_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[6]",
+		"q_proj.weight_scale_inv is 6 x 1: not one scale"},
+	{"header-fp8-scale-of-4-dimensions", Q_SCALE,
+		"layers.0.self_attn.q_proj.weight_scale_inv\":{\"dtype\":\"F32\",\"shape\":[3,1,1,"
+		"2]",
+		"not one scale"},
+	{"header-fp8-norm", "\"F32\",\"shape\":[64]", "\"F8_E4M3\",\"shape\":[256]",
+		"another dtype"},
+};
+
 /* The length before the header, and the length of the file. */
 static const struct {
 	const char *name;
@@ -580,11 +638,14 @@ static void expect_refused(const char *path, const char *name, const char *why)
 #endif
 }
 
+static enum og_mw_fp8 folder_fp8; /* of the good model */
+
 static struct og_mw good_model(void)
 {
 	struct og_mw m = og_mw_make(2);
 
 	cr_assert_str_eq(m.name, "llama3");
+	m.fp8 = folder_fp8;
 	return m;
 }
 
@@ -687,6 +748,62 @@ Test(hostile, safetensors_headers)
 		expect_folder_refused(&header_kinds[i], "model.safetensors", false);
 }
 
+Test(hostile, weights_in_fp8)
+{
+	folder_fp8 = OG_MW_FP8_BLOCK;
+	for (size_t i = 0; i < OG_ARRAY_LEN(fp8_kinds); i++)
+		expect_folder_refused(&fp8_kinds[i],
+			strncmp(fp8_kinds[i].name, "config", 6) == 0 ? "config.json"
+								     : "model.safetensors",
+			false);
+}
+
+/* Where the data of the first tensor with that text in its name begin. */
+static uint8_t *find_data(const struct og_gw *w, const char *name)
+{
+	uint64_t n = og_load_le64(w->data);
+	const char *at = memmem(w->data + 8, n, name, strlen(name));
+
+	cr_assert_not_null(at);
+	at = strstr(at, "\"data_offsets\":[");
+	return w->data + 8 + n + strtoull(at + 16, NULL, 10);
+}
+
+Test(hostile, scales_that_are_none)
+{
+	static const struct {
+		const char *name;
+		uint32_t bits;
+		enum og_mw_fp8 fp8;
+	} kinds[] = {{"data-fp8-scale-nan", 0x7fc00000, OG_MW_FP8_BLOCK},
+		{"data-fp8-scale-infinite", 0x7f800000, OG_MW_FP8_TENSOR},
+		{"data-fp8-scale-negative", 0xbf800000, OG_MW_FP8_BLOCK},
+		{"data-fp8-scale-of-a-row-nan", 0x7fc07fc0, OG_MW_FP8_ROW}};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(kinds); i++) {
+		char place[256], path[300];
+		struct og_mw m;
+		struct og_gw w;
+
+		folder_fp8 = kinds[i].fp8;
+		m = good_model();
+		m.files = 1;
+		make_place(place, kinds[i].name);
+		og_mw_folder(&m, place);
+		snprintf(path, sizeof(path), "%s/model.safetensors", place);
+		w = read_file(path);
+		og_store_le32(find_data(&w, "layers.1.mlp.up_proj.weight_scale"), kinds[i].bits);
+		og_mw_save(place, "model.safetensors", w.data, w.len);
+		expect_refused(place, kinds[i].name,
+			kinds[i].fp8 == OG_MW_FP8_BLOCK
+				? "model.layers.1.mlp.up_proj.weight_scale_inv holds what is no "
+				  "scale"
+				: "model.layers.1.mlp.up_proj.weight_scale holds what is no scale");
+		remove_place(place);
+		og_gw_fini(&w);
+	}
+}
+
 Test(hostile, safetensors_lengths)
 {
 	struct og_mw m = good_model();
@@ -720,10 +837,13 @@ Test(hostile, good_files_are_taken)
 	struct og_mw m = good_model();
 	char place[256];
 
-	make_place(place, "good");
-	og_mw_folder(&m, place);
-	cr_expect_eq(try_open(place).ret, 0);
-	remove_place(place);
+	for (folder_fp8 = OG_MW_NO_FP8; folder_fp8 <= OG_MW_FP8_BLOCK; folder_fp8++) {
+		m = good_model();
+		make_place(place, "good");
+		og_mw_folder(&m, place);
+		cr_expect_eq(try_open(place).ret, 0);
+		remove_place(place);
+	}
 }
 
 Test(hostile, the_corpus_is_large_enough)

@@ -398,6 +398,17 @@ static inline int __float2int_rn(float f)
 	return (int)lrintf(f);
 }
 
+/* Four bytes of the eight of y and x, as the nibbles of `which` say. */
+static inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t which)
+{
+	uint64_t from = (uint64_t)y << 32 | x;
+	uint32_t v = 0;
+
+	for (int i = 0; i < 4; i++)
+		v |= (uint32_t)(from >> (which >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+	return v;
+}
+
 static inline int __popc(uint32_t v)
 {
 	return __builtin_popcount(v);
