@@ -14,7 +14,7 @@ static const char *find_lack(const struct og_model *m)
 {
 	const struct og_hparams *hp = &m->hp;
 
-	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 128 values"
+	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 256 values"
 	       : hp->nb_heads / hp->nb_kv_heads > OG_CUDA_TILE_QUERIES
 		       ? "more than 64 heads to a key-value head"
 		       : NULL;
@@ -39,9 +39,10 @@ static void describe_heads(struct og_cuda *c)
 		.nb_heads = hp->nb_heads,
 		.nb_kv_heads = hp->nb_kv_heads,
 		.head_dim = hp->head_dim,
-		.padded_dim = hp->head_dim <= 32   ? 32
-			      : hp->head_dim <= 64 ? 64
-						   : 128,
+		.padded_dim = hp->head_dim <= 32    ? 32
+			      : hp->head_dim <= 64  ? 64
+			      : hp->head_dim <= 128 ? 128
+						    : 256,
 		.rope_dims = hp->rope_dims,
 		.rope_halves = hp->rope_halves,
 		.is_vector = hp->head_dim % 8 == 0,

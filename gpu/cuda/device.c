@@ -115,6 +115,7 @@ static int raise_shared_limits(struct og_cuda_device *d)
 		{OG_K_attention_split_128, 512 * 128},
 		{OG_K_attention_serial_64, 768 * 64},
 		{OG_K_attention_serial_128, 768 * 128},
+		{OG_K_attention_serial_256, (192 + 128) * 256},
 		{OG_K_matmul_64x64, 3 * 128 * OG_CUDA_K_STEP * 2},
 	};
 	int ret = 0;

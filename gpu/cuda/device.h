@@ -40,9 +40,11 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(attention_serial_32)                                                                     \
 	X(attention_serial_64)                                                                     \
 	X(attention_serial_128)                                                                    \
+	X(attention_serial_256)                                                                    \
 	X(attention_split_32)                                                                      \
 	X(attention_split_64)                                                                      \
 	X(attention_split_128)                                                                     \
+	X(attention_split_256)                                                                     \
 	X(attention_merge)                                                                         \
 	X(draw_tokens)
 

@@ -94,20 +94,27 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 	const struct og_cuda_heads *s, CUdeviceptr rows, uint32_t nb_rows, uint32_t nb_tiles,
 	bool serial)
 {
-	static const enum og_cuda_kernel kernels[3][2] = {
+	static const enum og_cuda_kernel kernels[4][2] = {
 		{OG_K_attention_split_32, OG_K_attention_serial_32},
 		{OG_K_attention_split_64, OG_K_attention_serial_64},
 		{OG_K_attention_split_128, OG_K_attention_serial_128},
+		{OG_K_attention_split_256, OG_K_attention_serial_256},
 	};
 	struct og_cuda_attention args_a = *a;
 	struct og_cuda_heads args_s = *s;
 	void *args[] = {&args_a, &args_s, &rows};
 	uint32_t dim = s->padded_dim;
-	/* Two stages of keys and values; the totals of 128 threads. */
-	uint32_t shared_bytes = 512 * dim + (serial ? 256 * dim : 0);
-	int ret = og_cuda_launch(d, d->stream, kernels[dim / 64][serial],
-		(struct og_cuda_grid){nb_tiles, s->nb_kv_heads, serial ? 1 : a->nb_splits,
-			ATTENTION_THREADS, shared_bytes},
+	/*
+	 * Two stages of keys and values; the totals of 128 threads. Of wide heads one stage, and of values
+	 * and totals half of a head: two blocks do what else is one's.
+	 */
+	bool is_wide = dim > 128;
+	uint32_t shared_bytes = is_wide ? 192 * dim + (serial ? 128 * dim : 0)
+					: 512 * dim + (serial ? 256 * dim : 0);
+	uint32_t kind = is_wide ? 3 : dim / 64;
+	int ret = og_cuda_launch(d, d->stream, kernels[kind][serial],
+		(struct og_cuda_grid){is_wide ? 2 * nb_tiles : nb_tiles, s->nb_kv_heads,
+			serial ? 1 : a->nb_splits, ATTENTION_THREADS, shared_bytes},
 		args);
 
 	if (ret < 0 || serial)

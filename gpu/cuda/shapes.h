@@ -23,7 +23,7 @@ enum {
 	OG_CUDA_SPLIT_BLOCKS =
 		4, /* attention is cut in splits of so many blocks, and merged in order */
 	OG_CUDA_TILE_QUERIES = 64, /* of one key-value head: tokens times query heads */
-	OG_CUDA_HEAD_DIM_MAX = 128,
+	OG_CUDA_HEAD_DIM_MAX = 256,
 	OG_CUDA_NO_WINDOW = 1 << 30,
 	OG_CUDA_GATE_ROWS = 16, /* gate and up are one matrix, in turns of so many rows */
 	OG_CUDA_DRAW_THREADS = 512,
@@ -69,7 +69,7 @@ struct og_cuda_heads {
 	uint32_t nb_heads;
 	uint32_t nb_kv_heads;
 	uint32_t head_dim;
-	uint32_t padded_dim; /* 32, 64 or 128: of a query in device memory */
+	uint32_t padded_dim; /* 32, 64, 128 or 256: of a query in device memory */
 	uint32_t rope_dims;
 	uint32_t rope_halves;
 	uint32_t layer;

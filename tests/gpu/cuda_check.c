@@ -352,7 +352,8 @@ static struct og_gw_model shape(uint32_t heads, uint32_t kv_heads, uint32_t head
 static void check_models(void)
 {
 	static const uint32_t heads[][3] = {{4, 2, 16}, {4, 4, 32}, {8, 2, 64}, {3, 1, 22},
-		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}};
+		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}, {4, 2, 256},
+		{2, 1, 162}};
 	struct og_gw_model m;
 	uint32_t few = is_tiny ? 10 : 40;
 	char what[64];
@@ -650,6 +651,7 @@ int main(int argc, char **argv)
 	check_models();
 	check_invariance(4, 2, 64);
 	check_invariance(8, 2, 128);
+	check_invariance(4, 2, 256);
 	check_invariance(3, 1, 22);
 	check_drawing();
 	check_random();

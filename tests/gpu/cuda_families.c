@@ -110,11 +110,15 @@ static void check_families(void)
 
 		m.dtype = m.folder_dtype = OG_BF16;
 		check_logits(&m, nb_tokens, "");
+		if (!m.gemma || m.new_spelling)
+			continue;
+		m.head_dim = m.rope_dims = 256;
+		check_logits(&m, nb_tokens, ", heads of 256");
 	}
 }
 
 /* Windows and caps where attention has several pages and splits. */
-static void check_window(uint32_t window, float cap)
+static void check_window(uint32_t window, float cap, uint32_t head_dim)
 {
 	enum { N = 330 };
 	static const uint32_t pieces[] = {37, 64, 200};
@@ -129,12 +133,15 @@ static void check_window(uint32_t window, float cap)
 	m.gemma = m.tied = m.post_norms = true;
 	m.pattern = 2; /* the first of two layers has a window */
 	m.kv_heads = 2;
-	m.head_dim = m.rope_dims = 32;
+	m.head_dim = m.rope_dims = head_dim;
 	m.context = 512;
 	m.window = window;
 	m.attn_cap = cap;
 	m.dtype = m.folder_dtype = OG_BF16;
-	check_logits(&m, N, window == 1 ? ", a window of one" : ", a window");
+	check_logits(&m, N,
+		head_dim > 32 ? ", a window, heads of 256"
+		: window == 1 ? ", a window of one"
+			      : ", a window");
 	model = load(&m);
 	b = start(model, N);
 	bytes = (size_t)N * model->hp.vocab * sizeof(float);
@@ -143,7 +150,8 @@ static void check_window(uint32_t window, float cap)
 		float *got = compute(b, model, N, pieces[i]);
 
 		expect(memcmp(got, want, bytes) == 0,
-			"a window of %u: the same bits in pieces of %u", window, pieces[i]);
+			"a window of %u, heads of %u: the same bits in pieces of %u", window,
+			head_dim, pieces[i]);
 		free(got);
 	}
 	for (int attention = 1; attention <= 2; attention++) {
@@ -152,8 +160,9 @@ static void check_window(uint32_t window, float cap)
 
 		og_cuda_forward_tune(b, &t);
 		got = compute(b, model, N, N);
-		expect(memcmp(got, want, bytes) == 0, "a window of %u: the same bits, attention %s",
-			window, attention == 1 ? "serial" : "split");
+		expect(memcmp(got, want, bytes) == 0,
+			"a window of %u, heads of %u: the same bits, attention %s", window,
+			head_dim, attention == 1 ? "serial" : "split");
 		free(got);
 	}
 	free(want);
@@ -179,7 +188,10 @@ int main(int argc, char **argv)
 	}
 	check_families();
 	for (uint32_t i = 0; i < nb_windows; i++)
-		check_window(windows[i], i % 2 ? 0 : 20);
+		check_window(windows[i], i % 2 ? 0 : 20, 32);
+	check_window(70, 20, 256);
+	if (nb_windows == 5)
+		check_window(300, 0, 256);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);
 	return nb_failed > 0;
 }
