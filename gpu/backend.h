@@ -57,6 +57,7 @@ struct og_backend_opts {
 	uint32_t nb_threads;
 	uint32_t
 		context; /* what sequences may reach: decides between a rope's two sets of factors */
+	bool cublaslt;   /* of cuda: prompts are multiplied by that library, if it is installed */
 };
 
 struct og_backend;

@@ -37,6 +37,9 @@ static int create_backend(struct og_engine *e, const struct og_backend_opts *b)
 		if (ret < 0)
 			return ret;
 	}
+	if (e->start.cublaslt)
+		OG_LOG(engine, WARN, "%s: matmul = cublaslt is of a GPU; the cpu computes it",
+			e->start.path);
 	return og_cpu_backend_create(&e->backend, b, NULL);
 }
 
@@ -98,6 +101,7 @@ int og_engine_start_backend(struct og_engine *e)
 		.rows_max = e->nb_slots + OG_PREFILL_ROWS,
 		.nb_threads = count_threads(e->start.threads),
 		.context = e->context,
+		.cublaslt = e->start.cublaslt,
 	};
 	int ret = create_or_fall_back(e, &b);
 
@@ -162,6 +166,7 @@ int og_engine_open_model(
 	e->start.is_pending = opts->background;
 	e->start.falls_back = opts->backend == OG_BACKEND_AUTO;
 	e->start.device = opts->device;
+	e->start.cublaslt = opts->cublaslt;
 	e->start.threads = opts->threads;
 	if (e->start.path)
 		return 0;

@@ -121,6 +121,7 @@ struct og_engine {
 	struct {
 		char *path;
 		bool is_pending, falls_back; /* to the CPU */
+		bool cublaslt;
 		uint32_t device, threads;
 	} start;
 	int start_ret; /* released after start_err; 1: started */

@@ -87,7 +87,9 @@ static bool has_delta(const struct og_model *m)
 static size_t carve_scratch(struct og_cuda *c, CUdeviceptr base)
 {
 	const struct og_hparams *hp = &c->model->hp;
-	uint64_t rows = og_cuda_pad(c->rows_max, OG_CUDA_ROW_PAD), half = hp->rope_dims / 2;
+	/* What is multiplied may begin at any row, and is read in whole blocks of rows from there. */
+	uint64_t rows = og_cuda_pad(c->rows_max, OG_CUDA_ROW_PAD) + (c->lt ? OG_CUDA_ROW_PAD : 0);
+	uint64_t half = hp->rope_dims / 2;
 	uint64_t q = (uint64_t)hp->nb_heads * hp->head_dim;
 	uint64_t kv = (uint64_t)hp->nb_kv_heads * hp->head_dim;
 	struct carver at = {base, 0};
@@ -107,6 +109,9 @@ static size_t carve_scratch(struct og_cuda *c, CUdeviceptr base)
 	c->q = carve(&at, 2 * rows * hp->nb_heads * c->heads.padded_dim);
 	c->att = carve(&at, 2 * rows * og_cuda_pad((uint32_t)q, OG_CUDA_K_STEP));
 	c->act = carve(&at, 2 * rows * og_cuda_pad(hp->ff_width, OG_CUDA_K_STEP));
+	if (c->lt)
+		c->gates = carve(&at,
+			2 * sizeof(float) * rows * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS));
 	c->mixes = carve(&at,
 		sizeof(float) * OG_CUDA_SPLIT_UNITS * hp->nb_heads * (uint64_t)c->heads.padded_dim);
 	c->states = carve(&at, 2 * sizeof(float) * OG_CUDA_SPLIT_UNITS * (uint64_t)hp->nb_heads);
@@ -221,7 +226,8 @@ static int make_buffers(struct og_cuda *c, char *err, size_t err_bytes)
 		return -ENOMEM;
 	}
 	c->logits_at = calloc(c->rows_max, sizeof(*c->logits_at));
-	if (!c->logits_at)
+	c->parts = calloc(c->rows_max, sizeof(*c->parts));
+	if (!c->logits_at || !c->parts)
 		return -ENOMEM;
 	c->in_bytes = carve_inputs(c, &c->steps[0], &host_bytes);
 	ret = check_room(c, kv_bytes, scratch_bytes + OG_STEPS_MAX * c->in_bytes, err, err_bytes);
@@ -244,6 +250,43 @@ static int make_buffers(struct og_cuda *c, char *err, size_t err_bytes)
 	return ret == 0 ? clear(c, c->kv, kv_bytes) : ret;
 }
 
+static int add_shapes(struct og_cuda *c, char *err, size_t err_bytes)
+{
+	const struct og_hparams *hp = &c->model->hp;
+	uint32_t q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
+	const struct {
+		uint32_t n_in, cols;
+	} shapes[] = {
+		{hp->width, q + 2 * kv},
+		{q, hp->width},
+		{hp->width, 2 * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS)},
+		{hp->ff_width, hp->width},
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(shapes) && ret == 0; i++)
+		ret = og_cuda_lt_add(c->lt, og_cuda_pad(shapes[i].n_in, OG_CUDA_K_STEP),
+			shapes[i].cols, c->rows_max, err, err_bytes);
+	return ret;
+}
+
+/* Without it all is computed all the same. */
+static void start_library(struct og_cuda *c)
+{
+	char why[256] = "";
+	int ret = og_cuda_lt_open(&c->lt, &c->d, why, sizeof(why));
+
+	if (ret == 0)
+		ret = add_shapes(c, why, sizeof(why));
+	if (ret == 0)
+		return;
+	og_cuda_lt_close(c->lt);
+	c->lt = NULL;
+	if (c->d.log)
+		c->d.log(OG_LOG_WARN, "cuda", "matmul = cublaslt: %s; our own kernels multiply",
+			why);
+}
+
 static int create(
 	struct og_cuda *c, const struct og_backend_opts *opts, char *err, size_t err_bytes)
 {
@@ -261,6 +304,9 @@ static int create(
 	c->tables_max = (uint32_t)OG_MIN(per_row * opts->rows_max, UINT32_MAX / 8);
 	c->page_bytes = og_kv_page_bytes(hp);
 	describe_heads(c);
+	c->tuning.cublaslt |= opts->cublaslt;
+	if (c->tuning.cublaslt)
+		start_library(c);
 	ret = make_buffers(c, err, err_bytes);
 	if (ret == 0)
 		ret = c->tuning.random_weights ? og_cuda_weights_random(&c->w, &c->d, opts->model)
@@ -303,6 +349,11 @@ int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts
 struct og_cuda_device *og_cuda_forward_device(struct og_backend *b)
 {
 	return &OG_CONTAINER_OF(b, struct og_cuda, base)->d;
+}
+
+bool og_cuda_forward_has_cublaslt(struct og_backend *b)
+{
+	return OG_CONTAINER_OF(b, struct og_cuda, base)->lt != NULL;
 }
 
 void og_cuda_forward_tune(struct og_backend *b, const struct og_cuda_tuning *tuning)

@@ -26,6 +26,7 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(rms_norm)                                                                                \
 	X(add_rows)                                                                                \
 	X(cap_values)                                                                              \
+	X(gate_rows)                                                                               \
 	X(rope_append)                                                                             \
 	X(convert_rows)                                                                            \
 	X(random_bf16)                                                                             \

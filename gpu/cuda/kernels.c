@@ -13,18 +13,6 @@ static_assert(sizeof(struct og_cuda_attention) == 64, "as struct attention_args"
 static_assert(sizeof(struct og_cuda_heads) == 64, "as in the kernels");
 static_assert(sizeof(struct og_cuda_draw) == 40, "as in the kernels");
 
-/* Has it pairs of gate and up? */
-static bool is_gated(const struct og_cuda_product *p)
-{
-	return p->epilogue == OG_CUDA_SWIGLU || p->epilogue == OG_CUDA_GEGLU;
-}
-
-/* Rows that are multiplied: of pairs, twice as many, in whole turns. */
-static uint32_t product_cols(const struct og_cuda_product *p)
-{
-	return is_gated(p) ? 2 * og_cuda_pad(p->w->n_out, OG_CUDA_GATE_ROWS) : p->w->n_out;
-}
-
 static uint32_t blocks(uint32_t n, uint32_t per_block)
 {
 	return (n + per_block - 1) / per_block;
@@ -34,7 +22,8 @@ static uint32_t blocks(uint32_t n, uint32_t per_block)
 static enum og_cuda_kernel skinny_kernel(
 	const struct og_cuda_device *d, const struct og_cuda_product *p, uint32_t *cols)
 {
-	bool is_wide = is_gated(p) || product_cols(p) >= 64u * (uint32_t)d->nb_processors;
+	bool is_wide = og_cuda_is_gated(p->epilogue) ||
+		       og_cuda_product_cols(p) >= 64u * (uint32_t)d->nb_processors;
 
 	*cols = 32;
 	if (p->nb_rows > 32)
@@ -50,7 +39,7 @@ static enum og_cuda_kernel skinny_kernel(
 
 static enum og_cuda_matmul choose(const struct og_cuda_device *d, const struct og_cuda_product *p)
 {
-	uint32_t tiles = blocks(product_cols(p), 128) * blocks(p->nb_rows, 128);
+	uint32_t tiles = blocks(og_cuda_product_cols(p), 128) * blocks(p->nb_rows, 128);
 
 	if (p->how != OG_CUDA_MATMUL_AUTO)
 		return p->how;
@@ -75,17 +64,19 @@ int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p)
 		kernel = skinny_kernel(d, p, &cols);
 		return og_cuda_launch(d, d->stream, kernel,
 			(struct og_cuda_grid){
-				blocks(product_cols(p), cols), 1, 1, MATMUL_THREADS, 0},
+				blocks(og_cuda_product_cols(p), cols), 1, 1, MATMUL_THREADS, 0},
 			args);
 	case OG_CUDA_MATMUL_TILED_64:
 		return og_cuda_launch(d, d->stream, OG_K_matmul_64x64,
-			(struct og_cuda_grid){blocks(nb_rows, 64), blocks(product_cols(p), 64), 1,
-				MATMUL_THREADS, (64 + 64) * STAGE_ROW_BYTES},
+			(struct og_cuda_grid){blocks(nb_rows, 64),
+				blocks(og_cuda_product_cols(p), 64), 1, MATMUL_THREADS,
+				(64 + 64) * STAGE_ROW_BYTES},
 			args);
 	default:
 		return og_cuda_launch(d, d->stream, OG_K_matmul_128x128,
-			(struct og_cuda_grid){blocks(nb_rows, 128), blocks(product_cols(p), 128), 1,
-				MATMUL_THREADS, (128 + 128) * STAGE_ROW_BYTES},
+			(struct og_cuda_grid){blocks(nb_rows, 128),
+				blocks(og_cuda_product_cols(p), 128), 1, MATMUL_THREADS,
+				(128 + 128) * STAGE_ROW_BYTES},
 			args);
 	}
 }

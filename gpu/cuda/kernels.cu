@@ -4,5 +4,6 @@
 #include "gpu/cuda/attention.cuh"
 #include "gpu/cuda/attention_wide.cuh"
 #include "gpu/cuda/draw.cuh"
+#include "gpu/cuda/gates.cuh"
 #include "gpu/cuda/matmul.cuh"
 #include "gpu/cuda/rows.cuh"

@@ -34,6 +34,19 @@ struct og_cuda_product {
 };
 int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p) OG_MUST_CHECK;
 
+/* Has it pairs of gate and up? */
+static inline bool og_cuda_is_gated(enum og_cuda_epilogue epilogue)
+{
+	return epilogue == OG_CUDA_SWIGLU || epilogue == OG_CUDA_GEGLU;
+}
+
+/* Rows of w that are multiplied: of pairs, twice as many, in whole turns. */
+static inline uint32_t og_cuda_product_cols(const struct og_cuda_product *p)
+{
+	return og_cuda_is_gated(p->epilogue) ? 2 * og_cuda_pad(p->w->n_out, OG_CUDA_GATE_ROWS)
+					     : p->w->n_out;
+}
+
 /* The parameter of the attention kernels, laid out as in attention.cuh. */
 struct og_cuda_attention {
 	CUdeviceptr q, kv, tiles, tables, out, mixes, states;

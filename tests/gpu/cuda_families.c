@@ -40,10 +40,15 @@ static struct og_model *load(const struct og_mw *m)
 	return model;
 }
 
+static bool with_cublaslt;
+
 static struct og_backend *start(const struct og_model *m, uint32_t context)
 {
-	struct og_backend_opts opts = {
-		.model = m, .nb_pages = PAGES, .rows_max = ROWS_MAX, .context = context};
+	struct og_backend_opts opts = {.model = m,
+		.nb_pages = PAGES,
+		.rows_max = ROWS_MAX,
+		.context = context,
+		.cublaslt = with_cublaslt};
 	struct og_backend *b;
 	int ret = og_cuda_forward_create(&b, &opts, 0, og_log_write, NULL, err, sizeof(err));
 
@@ -114,6 +119,9 @@ static void check_families(void)
 			continue;
 		m.head_dim = m.rope_dims = 256;
 		check_logits(&m, nb_tokens, ", heads of 256");
+		with_cublaslt = true; /* our own kernels, where it is not installed */
+		check_logits(&m, nb_tokens, ", by cublaslt");
+		with_cublaslt = false;
 	}
 }
 
