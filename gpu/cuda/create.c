@@ -116,6 +116,7 @@ static size_t carve_scratch(struct og_cuda *c, CUdeviceptr base)
 		sizeof(float) * OG_CUDA_SPLIT_UNITS * hp->nb_heads * (uint64_t)c->heads.padded_dim);
 	c->states = carve(&at, 2 * sizeof(float) * OG_CUDA_SPLIT_UNITS * (uint64_t)hp->nb_heads);
 	c->logits = carve(&at, sizeof(float) * OG_CUDA_LOGIT_ROWS * (uint64_t)hp->vocab);
+	c->draw_scratch = carve(&at, sizeof(struct og_cuda_draw_scratch) * OG_CUDA_LOGIT_ROWS);
 	c->drawn = carve(&at, sizeof(uint32_t) * (uint64_t)c->rows_max);
 	return at.used;
 }

@@ -102,6 +102,9 @@ void og_cuda_free_host(struct og_cuda_device *d, void *p);
 /* `args`: a pointer to each of the kernel's parameters. */
 int og_cuda_launch(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
 	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
+/* The same for blocks that wait for each other: all are live at once, or the launch fails. */
+int og_cuda_launch_together(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
+	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
 /* Until all of `stream` up to now is done. */
 int og_cuda_wait(struct og_cuda_device *d, CUstream stream) OG_MUST_CHECK;
 /*

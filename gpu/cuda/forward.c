@@ -205,6 +205,7 @@ static int draw_tokens(struct og_cuda *c)
 	const struct og_cuda_step *s = c->now;
 	struct og_cuda_drawing g = {.logits = c->logits,
 		.drawn = c->drawn,
+		.scratch = c->draw_scratch,
 		.results = s->results,
 		.vocab = c->model->hp.vocab,
 		.number = s->number};

@@ -63,11 +63,12 @@ struct og_cuda {
 	struct og_cuda_step *now;   /* the one that is being submitted */
 	struct og_cuda_part *parts; /* (rows_max): its rows */
 	uint32_t nb_parts;
-	struct og_cuda_lt *lt; /* NULL: our own kernels multiply everything */
-	uint32_t *logits_at;   /* (rows_max): where the logits of its rows go */
-	CUdeviceptr drawn;     /* (rows_max): the last token of each slot */
-	float *host_logits;    /* pinned, (LOGIT_ROWS, vocab) */
-	void *host_page;       /* pinned */
+	struct og_cuda_lt *lt;    /* NULL: our own kernels multiply everything */
+	uint32_t *logits_at;      /* (rows_max): where the logits of its rows go */
+	CUdeviceptr draw_scratch; /* (LOGIT_ROWS) */
+	CUdeviceptr drawn;        /* (rows_max): the last token of each slot */
+	float *host_logits;       /* pinned, (LOGIT_ROWS, vocab) */
+	void *host_page;          /* pinned */
 
 	CUdeviceptr kv;
 	CUdeviceptr scratch; /* what these point into */

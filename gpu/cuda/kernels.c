@@ -114,12 +114,25 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 		(struct og_cuda_grid){nb_rows, s->nb_heads, 1, dim, 0}, args);
 }
 
+/* Each has some for every thread, and all are live at once. */
+static uint32_t draw_blocks(const struct og_cuda_device *d, const struct og_cuda_drawing *g)
+{
+	uint32_t n = OG_MIN(
+		g->vocab / (8u * OG_CUDA_DRAW_THREADS), (uint32_t)d->nb_processors / g->nb_rows);
+
+	return g->nb_blocks ? g->nb_blocks
+			    : OG_MAX(OG_MIN(n, (uint32_t)OG_CUDA_DRAW_BLOCKS_MAX), 1u);
+}
+
 int og_cuda_draw_tokens(struct og_cuda_device *d, const struct og_cuda_drawing *g)
 {
 	struct og_cuda_drawing a = *g;
+	uint32_t nb_blocks = draw_blocks(d, g);
+	struct og_cuda_grid grid = {nb_blocks, a.nb_rows, 1, OG_CUDA_DRAW_THREADS, 0};
 	CUdeviceptr results = (CUdeviceptr)(uintptr_t)g->results; /* one address for both */
-	void *args[] = {&results, &a.drawn, &a.logits, &a.draws, &a.vocab, &a.number};
+	void *args[] = {&results, &a.drawn, &a.logits, &a.draws, &a.scratch, &a.vocab, &a.number};
 
-	return og_cuda_launch(d, d->stream, OG_K_draw_tokens,
-		(struct og_cuda_grid){a.nb_rows, 1, 1, OG_CUDA_DRAW_THREADS, 0}, args);
+	if (nb_blocks == 1)
+		return og_cuda_launch(d, d->stream, OG_K_draw_tokens, grid, args);
+	return og_cuda_launch_together(d, d->stream, OG_K_draw_tokens, grid, args);
 }

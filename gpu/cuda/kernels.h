@@ -65,13 +65,15 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 /*
  * Row b of logits (nb_rows, vocab) f32 yields a token as draws[b] says: to drawn[slot], for a step
  * behind this one, and to word `result` of `results`, pinned memory, with `number` as its upper half.
- * OG_CUDA_NO_TOKEN where no logit is a number.
+ * OG_CUDA_NO_TOKEN where no logit is a number. As many blocks draw from a row as there are processors
+ * for, if it is long; `scratch` is one og_cuda_draw_scratch for each row.
  *
  * Reference: og_sampler_draw(), the same token.
  */
 struct og_cuda_drawing {
-	CUdeviceptr logits, draws, drawn;
+	CUdeviceptr logits, draws, drawn, scratch;
 	uint64_t *results;
 	uint32_t nb_rows, vocab, number;
+	uint32_t nb_blocks; /* for a row, the same tokens with any; 0: by shape. For tests */
 };
 int og_cuda_draw_tokens(struct og_cuda_device *d, const struct og_cuda_drawing *g) OG_MUST_CHECK;

@@ -27,6 +27,7 @@ enum {
 	OG_CUDA_NO_WINDOW = 1 << 30,
 	OG_CUDA_GATE_ROWS = 16, /* gate and up are one matrix, in turns of so many rows */
 	OG_CUDA_DRAW_THREADS = 512,
+	OG_CUDA_DRAW_BLOCKS_MAX = 32, /* that draw from one row */
 };
 
 #define OG_CUDA_DRAWN (1u << 31)           /* of a row's token: the last of the slot below it */
@@ -54,6 +55,13 @@ struct og_cuda_draw {
 	struct og_draw how;
 	uint32_t slot;
 	uint32_t result; /* index of its word in host memory */
+};
+
+/* Where the blocks that draw from one row meet; zero before the first launch, and left as it was. */
+struct og_cuda_draw_scratch {
+	uint32_t nb_arrived;
+	uint32_t unused[31];
+	uint64_t sums[2][OG_CUDA_DRAW_BLOCKS_MAX][8];
 };
 
 /* Rows of one sequence at consecutive positions, computed together by attention. */
