@@ -11,14 +11,19 @@
 
 enum { WIDE_DIM = 256, WIDE_MIX = 128, WIDE_PARTS = WIDE_DIM / WIDE_MIX };
 
-/* score += 16 queries, those of a lane at q[0] and q[1], times 64 keys. */
-__device__ __forceinline__ void score_wide(
-	float score[8][4], const __half *const q[2], const uint4 *keys, uint32_t lane)
+/*
+ * score += 16 queries, those of a lane at q[0] and q[1], times 64 keys. With a zero that the compiler
+ * does not know queries are put together for the tensor core once for all keys, not for each.
+ */
+__device__ __forceinline__ void score_wide(float score[8][4], const __half *const q[2],
+	const uint4 *keys, uint32_t lane, uint32_t zero)
 {
 #pragma unroll 2
 	for (int k = 0; k < WIDE_DIM / 32; k++) {
 		uint4 lo = *(const uint4 *)(q[0] + k * 32), hi = *(const uint4 *)(q[1] + k * 32);
 
+		lo = make_uint4(lo.x ^ zero, lo.y ^ zero, lo.z ^ zero, lo.w ^ zero);
+		hi = make_uint4(hi.x ^ zero, hi.y ^ zero, hi.z ^ zero, hi.w ^ zero);
 #pragma unroll
 		for (int n = 0; n < 8; n++)
 			mma_f16_k32(score[n], lo, hi,
@@ -78,7 +83,7 @@ __device__ __forceinline__ void attend_wide(const attention_args &a, const og_cu
 		__syncthreads(); /* the keys are there, and nobody needs the values before */
 		fetch(block, true);
 		if (w.any) {
-			score_wide(p, query, keys, lane);
+			score_wide(p, query, keys, lane, s.nb_heads >> 31);
 			weigh_page<WIDE_MIX>(
 				p, mix, st, block * OG_CUDA_BLOCK_TOKENS, w.pos, s, lane);
 		}

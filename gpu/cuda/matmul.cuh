@@ -147,21 +147,38 @@ __device__ __forceinline__ void tiled(const __nv_bfloat16 *__restrict__ w,
 	uint32_t col0 = blockIdx.y * S::COLS, row0 = blockIdx.x * S::ROWS;
 	uint32_t warp_col = warp % 2 * (16 * MTW), warp_row = warp / 2 * (8 * NTW);
 	uint32_t steps = kp / OG_CUDA_K_STEP, slice = 0, slice_end;
+	/*
+	 * A zero that the compiler does not know: what it is joined to has registers of its own, in the
+	 * order of the tensor core, and is put there once for all products that take it.
+	 */
+	uint32_t zero = nb_rows >> 31;
+	uint32_t now = 0, next = 0; /* stages: that is worked on, that is filled */
+	/* What a thread copies: one chunk of every 32nd row. What it reads: a chunk of every eighth. */
+	uint32_t r = threadIdx.x / 8, c = threadIdx.x % 8;
+	const __nv_bfloat16 *from_w = w + (size_t)(col0 + r) * kp + c * 8;
+	const __nv_bfloat16 *from_x = x + (size_t)(row0 + r) * kp + c * 8;
+	uint4 *to = stages + tiled_chunk(r, c);
+	const uint4 *at_a[2], *at_b[2]; /* halves of a step */
 	float acc[MTW][NTW][4] = {}, total[MTW][NTW][4] = {};
 
-	auto fetch = [&](uint32_t step) {
-		uint4 *stage = stages + step % S::STAGES * (S::STAGE_BYTES / 16);
+	for (int h = 0; h < 2; h++) {
+		at_a[h] = stages + tiled_chunk(warp_col + lane / 4, h * 4 + lane % 4);
+		at_b[h] = stages + tiled_chunk(S::COLS + warp_row + lane / 4, h * 4 + lane % 4);
+	}
+	auto after = [](uint32_t stage) { return stage + 1 == S::STAGES ? 0 : stage + 1; };
+	auto fetch = [&] {
+		uint4 *stage = to + next * (S::STAGE_BYTES / 16);
 
 #pragma unroll
-		for (int i = 0; i < (S::COLS + S::ROWS) * 8 / 256; i++) {
-			uint32_t chunk = threadIdx.x + i * 256, r = chunk / 8, c = chunk % 8;
-			bool is_w = r < S::COLS;
-			const __nv_bfloat16 *from = is_w ? w + (size_t)(col0 + r) * kp
-							 : x + (size_t)(row0 + r - S::COLS) * kp;
-
-			copy_async(stage + tiled_chunk(r, c), from + step * OG_CUDA_K_STEP + c * 8,
+		for (int i = 0; i < S::COLS / 32; i++)
+			copy_async(stage + i * 32 * 8, from_w + (size_t)(i * 32) * kp, true);
+#pragma unroll
+		for (int i = 0; i < S::ROWS / 32; i++)
+			copy_async(stage + (S::COLS + i * 32) * 8, from_x + (size_t)(i * 32) * kp,
 				true);
-		}
+		from_w += OG_CUDA_K_STEP;
+		from_x += OG_CUDA_K_STEP;
+		next = after(next);
 	};
 
 	while ((slice_end = slice_begin(slice + 1, steps)) == 0)
@@ -169,36 +186,46 @@ __device__ __forceinline__ void tiled(const __nv_bfloat16 *__restrict__ w,
 #pragma unroll
 	for (int i = 0; i < S::STAGES - 1; i++) {
 		if (i < steps)
-			fetch(i);
+			fetch();
 		copy_commit();
 	}
 	for (uint32_t step = 0; step < steps; step++) {
-		const uint4 *stage = stages + step % S::STAGES * (S::STAGE_BYTES / 16);
+		uint32_t stage = now * (S::STAGE_BYTES / 16);
 
+		now = after(now);
 		copy_wait<S::STAGES - 2>();
 		__syncthreads();
 		if (step + S::STAGES - 1 < steps)
-			fetch(step + S::STAGES - 1);
+			fetch();
 		copy_commit();
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
 			uint4 a[MTW][2], b[NTW];
 
 #pragma unroll
-			for (int t = 0; t < MTW; t++)
-#pragma unroll
-				for (int r = 0; r < 2; r++)
-					a[t][r] = stage[tiled_chunk(
-						warp_col + t * 16 + r * 8 + lane / 4, h * 4 + lane % 4)];
-#pragma unroll
 			for (int n = 0; n < NTW; n++)
-				b[n] = stage[tiled_chunk(S::COLS + warp_row + n * 8 + lane / 4,
-					h * 4 + lane % 4)];
+				b[n] = at_b[h][stage + n * 8 * 8];
 #pragma unroll
-			for (int t = 0; t < MTW; t++)
+			for (int t = 0; t < MTW; t++) {
+				uint4 lo = at_a[h][stage + t * 16 * 8];
+				uint4 hi = at_a[h][stage + (t * 16 + 8) * 8];
+
+				a[t][0] = make_uint4(
+					lo.x ^ zero, hi.x ^ zero, lo.y ^ zero, hi.y ^ zero);
+				a[t][1] = make_uint4(
+					lo.z ^ zero, hi.z ^ zero, lo.w ^ zero, hi.w ^ zero);
+			}
+#pragma unroll
+			for (int t = 0; t < MTW; t++) {
 #pragma unroll
 				for (int n = 0; n < NTW; n++)
-					mma_bf16_k32(acc[t][n], a[t][0], a[t][1], b[n]);
+					mma_bf16(acc[t][n], a[t][0].x, a[t][0].y, a[t][0].z,
+						a[t][0].w, b[n].x, b[n].y);
+#pragma unroll
+				for (int n = 0; n < NTW; n++)
+					mma_bf16(acc[t][n], a[t][1].x, a[t][1].y, a[t][1].z,
+						a[t][1].w, b[n].z, b[n].w);
+			}
 		}
 		if (step + 1 != slice_end)
 			continue;
