@@ -38,15 +38,15 @@ struct og_engine_opts {
 	const char *path; /* of a GGUF file, or of a folder as Hugging Face publishes it */
 	const char *name; /* NULL: the file's, without folder and .gguf */
 	enum og_engine_backend backend;
-	uint32_t device;  /* number of the GPU; of no meaning to the CPU */
-	bool cublaslt;    /* on a GPU, prompts are multiplied by that library, if it is installed */
-	uint32_t context; /* tokens per sequence; 0: default. At most what the model has */
-	uint32_t max_batch;         /* sequences at once; 0: default */
-	uint32_t queue;             /* requests waiting beyond those; 0: default */
-	uint64_t kv_memory_bytes;   /* of the cache; 0: enough for max_batch full contexts */
+	uint32_t device;          /* number of the GPU; of no meaning to the CPU */
+	uint32_t context;         /* tokens per sequence; 0: default. At most what the model has */
+	uint32_t max_batch;       /* sequences at once; 0: default */
+	uint32_t queue;           /* requests waiting beyond those; 0: default */
+	uint64_t kv_memory_bytes; /* of the cache; 0: enough for max_batch full contexts */
 	uint64_t swap_memory_bytes; /* of the host, for who gives way; 0: as much as the cache */
 	bool no_prefix_reuse;       /* compute each prompt anew */
-	uint32_t threads;           /* 0: as many as this process may run on */
+	bool cublaslt;    /* on a GPU, prompts are multiplied by that library, if it is installed */
+	uint32_t threads; /* 0: as many as this process may run on */
 	/*
 	 * Begun before the results of the one before are known: 1 or 2; 0: 2 where they overlap, on a
 	 * device. The answers are the same.

@@ -117,23 +117,24 @@ fi
 rm -rf "$dir/new"
 [ -n "$only_build" ] && exit 0
 
-LD_LIBRARY_PATH=${LD_LIBRARY_PATH:-}$(blas)
-export LD_LIBRARY_PATH=${LD_LIBRARY_PATH#:}
-step "checks against gpu/ref" 160 "$dir/cuda_check" > >(tee "$out/check.log") 2>&1
+# For our programs only: PyTorch brings its own.
+libraries=${LD_LIBRARY_PATH:-}$(blas)
+with_blas=(env "LD_LIBRARY_PATH=${libraries#:}")
+step "checks against gpu/ref" 160 "${with_blas[@]}" "$dir/cuda_check" > >(tee "$out/check.log") 2>&1
 status=$?
 wait
 [ "$status" = 77 ] && exit 77
-step "every family against gpu/ref" 60 "$dir/cuda_families" > >(tee -a "$out/check.log") 2>&1
+step "every family against gpu/ref" 60 "${with_blas[@]}" "$dir/cuda_families" > >(tee -a "$out/check.log") 2>&1
 wait
 step "tokens drawn as the host draws them" 40 "$dir/cuda_draw" > >(tee -a "$out/check.log") 2>&1
 wait
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
 step "checks against transformers" 90 python3 tests/gpu/transformers_check.py "$dir/cuda_logits"
 : >"$out/results.jsonl"
-bench() { "$dir/cuda_bench" >>"$out/results.jsonl"; }
+bench() { LD_LIBRARY_PATH=${libraries#:} "$dir/cuda_bench" >>"$out/results.jsonl"; }
 torch_bench() { python3 tests/gpu/torch_bench.py >>"$out/results.jsonl"; }
 export -f bench torch_bench
-export dir out
+export dir out libraries
 step "benches" 100 bash -c bench
 step "benches of PyTorch and transformers" 120 bash -c torch_bench
 if [ -n "$sanitize" ] && command -v compute-sanitizer >/dev/null; then
