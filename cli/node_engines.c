@@ -112,6 +112,7 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		.name = m->name[0] ? m->name : NULL,
 		.backend = backend_of(m->backend),
 		.device = (uint32_t)m->device,
+		.cublaslt = strcmp(m->matmul, "cublaslt") == 0,
 		.context = (uint32_t)m->context,
 		.max_batch = (uint32_t)m->max_batch,
 		.queue = (uint32_t)m->queue,

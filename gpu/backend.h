@@ -60,6 +60,7 @@ struct og_backend_opts {
 	/* In e4m3 (fp8.h), half the bytes; -EOPNOTSUPP from a back end that has no such kernels. */
 	bool fp8_weights; /* of the matrices of layers */
 	bool fp8_kv;
+	bool cublaslt; /* of cuda: prompts are multiplied by that library, if it is installed */
 };
 
 struct og_backend;

@@ -37,6 +37,9 @@ static int create_backend(struct og_engine *e, const struct og_backend_opts *b)
 		if (ret < 0)
 			return ret;
 	}
+	if (e->start.cublaslt)
+		OG_LOG(engine, WARN, "%s: matmul = cublaslt is of a GPU; the cpu computes it",
+			e->start.path);
 	return og_cpu_backend_create(&e->backend, b, NULL);
 }
 
@@ -102,6 +105,7 @@ int og_engine_start_backend(struct og_engine *e)
 		.context = e->context,
 		.fp8_weights = e->start.fp8_weights,
 		.fp8_kv = e->start.fp8_kv,
+		.cublaslt = e->start.cublaslt,
 	};
 	int ret = create_or_fall_back(e, &b);
 
@@ -167,6 +171,7 @@ int og_engine_open_model(
 	e->start.is_pending = opts->background;
 	e->start.falls_back = opts->backend == OG_BACKEND_AUTO;
 	e->start.device = opts->device;
+	e->start.cublaslt = opts->cublaslt;
 	e->start.threads = opts->threads;
 	e->start.fp8_weights = opts->fp8_weights;
 	e->start.fp8_kv = opts->fp8_kv;

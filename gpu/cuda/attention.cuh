@@ -45,17 +45,21 @@ template <int DIM> __device__ __forceinline__ uint32_t page_chunk(uint32_t r, ui
 	return r * (DIM / 8) + (c ^ turn);
 }
 
-/* 64 rows of keys or values to shared memory; rows from `nb_rows` on and what pads them are zero. */
+/*
+ * 64 rows of keys or values to shared memory, from value `first` of a head on; rows from `nb_rows` on
+ * and what pads them are zero.
+ */
 template <int DIM>
 __device__ __forceinline__ void fetch_page(
-	uint4 *to, const __half *from, uint32_t nb_rows, const og_cuda_heads &s)
+	uint4 *to, const __half *from, uint32_t nb_rows, const og_cuda_heads &s, uint32_t first = 0)
 {
 	constexpr int CHUNKS = DIM / 8;
 
+	from += first;
 #pragma unroll 2
 	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / ATTENTION_THREADS; i++) {
 		uint32_t k = threadIdx.x + i * ATTENTION_THREADS, r = k / CHUNKS, c = k % CHUNKS;
-		bool is_there = r < nb_rows && c * 8 < s.head_dim;
+		bool is_there = r < nb_rows && first + c * 8 < s.head_dim;
 
 		if (s.is_vector) {
 			copy_async(to + page_chunk<DIM>(r, c),
@@ -65,7 +69,7 @@ __device__ __forceinline__ void fetch_page(
 #pragma unroll 1
 		for (uint32_t j = 0; j < 8; j++)
 			((__half *)(to + page_chunk<DIM>(r, c)))[j] =
-				is_there && c * 8 + j < s.head_dim
+				is_there && first + c * 8 + j < s.head_dim
 					? from[r * s.head_dim + c * 8 + j]
 					: __half(0.0f);
 	}
@@ -91,7 +95,8 @@ __device__ __forceinline__ void fetch_page(
 		bool is_there = r < nb_rows && c * 16 < s.head_dim;
 
 		if (s.is_vector) {
-			copy_async(to + k, is_there ? from + r * s.head_dim + c * 16 : from, is_there);
+			copy_async(
+				to + k, is_there ? from + r * s.head_dim + c * 16 : from, is_there);
 			continue;
 		}
 #pragma unroll 1
@@ -177,7 +182,8 @@ __device__ __forceinline__ void cap_scores(float p[8][4], float cap)
 	for (int n = 0; n < 8; n++)
 #pragma unroll
 		for (int j = 0; j < 4; j++)
-			p[n][j] = __fmaf_rn(-2 * cap, __fdividef(1.0f, 1.0f + exp2f(p[n][j] * turn)), cap);
+			p[n][j] = __fmaf_rn(
+				-2 * cap, __fdividef(1.0f, 1.0f + exp2f(p[n][j] * turn)), cap);
 }
 
 /* The first position that a query at `pos` sees. */
@@ -186,15 +192,14 @@ __device__ __forceinline__ uint32_t window_start(const og_cuda_heads &s, uint32_
 	return pos >= s.window ? pos + 1 - s.window : 0;
 }
 
-/* One page for one warp: at[i] are the positions of its two queries per lane, rows lane/4 and +8. */
+/*
+ * One page for one warp: scores become weights, and `mix` is scaled for what they add to it. at[i] are
+ * the positions of its two queries per lane, rows lane/4 and +8.
+ */
 template <int DIM>
-__device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
-	const uint4 query[DIM / 32][2], const uint4 *keys, const uint4 *values, uint32_t first_key,
-	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane)
+__device__ __forceinline__ void weigh_page(float p[8][4], float mix[DIM / 8][4], state st[2],
+	uint32_t first_key, const uint32_t at[2], const og_cuda_heads &s, uint32_t lane)
 {
-	float p[8][4] = {};
-
-	score_page<DIM>(p, query, keys, lane);
 	if (s.cap > 0)
 		cap_scores(p, s.cap);
 #pragma unroll
@@ -233,6 +238,17 @@ __device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
 			mix[n][2 * i + 1] = __fmul_rn(mix[n][2 * i + 1], keep);
 		}
 	}
+}
+
+template <int DIM>
+__device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
+	const uint4 query[DIM / 32][2], const uint4 *keys, const uint4 *values, uint32_t first_key,
+	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane)
+{
+	float p[8][4] = {};
+
+	score_page<DIM>(p, query, keys, lane);
+	weigh_page<DIM>(p, mix, st, first_key, at, s, lane);
 	mix_page<DIM>(mix, p, values, lane);
 }
 
@@ -273,21 +289,24 @@ __device__ __forceinline__ warp_queries find_queries(
 	return w;
 }
 
-/* A finished split of this lane's query `i` to memory; attention_merge takes it from there. */
-template <int DIM>
+/*
+ * A finished split of this lane's query `i` to memory, MIX values from value `first` on; attention_merge
+ * takes it from there.
+ */
+template <int DIM, int MIX = DIM>
 __device__ __forceinline__ void leave_split(const attention_args &a, const og_cuda_heads &s,
-	const warp_queries &w, int i, uint32_t split, state st, const float mix[DIM / 8][4],
-	uint32_t lane)
+	const warp_queries &w, int i, uint32_t split, state st, const float mix[MIX / 8][4],
+	uint32_t lane, uint32_t first = 0)
 {
 	size_t at = ((size_t)w.row[i] * s.nb_heads + w.head[i]) * a.nb_splits + split;
 
 	if (!w.is_there[i])
 		return;
-	if (lane % 4 == 0)
+	if (lane % 4 == 0 && first == 0)
 		a.states[at] = st;
 #pragma unroll
-	for (int n = 0; n < DIM / 8; n++)
-		*(float2 *)&a.mixes[at * DIM + n * 8 + lane % 4 * 2] =
+	for (int n = 0; n < MIX / 8; n++)
+		*(float2 *)&a.mixes[at * DIM + first + n * 8 + lane % 4 * 2] =
 			make_float2(mix[n][2 * i], mix[n][2 * i + 1]);
 }
 
@@ -324,7 +343,8 @@ __device__ __forceinline__ void add_split(float4 *total, state all[2], const flo
 
 template <int DIM>
 __device__ __forceinline__ void write_rows(const attention_args &a, const og_cuda_heads &s,
-	const warp_queries &w, const float4 *total, const state all[2], uint32_t lane)
+	const warp_queries &w, const float4 *total, const state all[2], uint32_t lane,
+	uint32_t first = 0)
 {
 #pragma unroll
 	for (int n = 0; n < DIM / 8; n++) {
@@ -334,7 +354,7 @@ __device__ __forceinline__ void write_rows(const attention_args &a, const og_cud
 #pragma unroll
 		for (int j = 0; j < 4; j++) {
 			int i = j / 2;
-			uint32_t d = n * 8 + lane % 4 * 2 + j % 2;
+			uint32_t d = first + n * 8 + lane % 4 * 2 + j % 2;
 
 			if (w.is_there[i] && d < s.head_dim)
 				a.out[(size_t)w.row[i] * a.kp + w.head[i] * s.head_dim + d] =
@@ -379,13 +399,11 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 	if (begin >= end)
 		return;
 	auto count_rows = [&](uint32_t block) {
-		return min(last + 1 - block * OG_CUDA_BLOCK_TOKENS,
-			(uint32_t)OG_CUDA_BLOCK_TOKENS);
+		return min(last + 1 - block * OG_CUDA_BLOCK_TOKENS, (uint32_t)OG_CUDA_BLOCK_TOKENS);
 	};
 	auto fetch = [&](uint32_t block) {
 		uint4 *to = pages + block % ATTENTION_STAGES * 2 * PAGE_CHUNKS;
-		const T *keys = (const T *)a.kv +
-				a.tables[tile.table + block] * s.page_values +
+		const T *keys = (const T *)a.kv + a.tables[tile.table + block] * s.page_values +
 				s.layer * s.layer_values + 2 * blockIdx.y * s.head_values;
 		uint32_t nb_rows = count_rows(block);
 
@@ -401,10 +419,10 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 	for (int k = 0; k < DIM / 32; k++)
 #pragma unroll
 		for (int i = 0; i < 2; i++)
-			query[k][i] = *(const uint4 *)(a.q +
-						       ((size_t)w.row[i] * s.nb_heads + w.head[i]) *
-							       DIM +
-						       k * 32 + lane % 4 * 8);
+			query[k][i] =
+				*(const uint4 *)(a.q +
+						 ((size_t)w.row[i] * s.nb_heads + w.head[i]) * DIM +
+						 k * 32 + lane % 4 * 8);
 	for (uint32_t block = begin; block < end; block++) {
 		const uint4 *keys = pages + block % ATTENTION_STAGES * 2 * PAGE_CHUNKS;
 		uint32_t split = block / OG_CUDA_SPLIT_BLOCKS;
@@ -441,8 +459,9 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 			bool has_keys[2];
 
 			for (int i = 0; i < 2; i++)
-				has_keys[i] = split * SPLIT_TOKENS <= w.pos[i] &&
-					      (split + 1) * SPLIT_TOKENS > window_start(s, w.pos[i]);
+				has_keys[i] =
+					split * SPLIT_TOKENS <= w.pos[i] &&
+					(split + 1) * SPLIT_TOKENS > window_start(s, w.pos[i]);
 
 			add_split<DIM>(total, all, mix, st, has_keys);
 		}

@@ -10,23 +10,25 @@
 enum { ALIGN = 256 };
 
 /* What this back end has no kernels for; NULL: it has all. */
-static const char *find_lack(const struct og_model *m)
+static const char *find_lack(const struct og_backend_opts *opts)
 {
-	const struct og_hparams *hp = &m->hp;
+	const struct og_hparams *hp = &opts->model->hp;
 
-	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 128 values"
+	return hp->head_dim > OG_CUDA_HEAD_DIM_MAX ? "heads of more than 256 values; use cpu"
+	       : opts->fp8_kv && hp->head_dim > OG_CUDA_HEAD_DIM_FP8_MAX
+		       ? "heads of more than 128 values with kv = fp8; use kv = f16"
 	       : hp->nb_heads / hp->nb_kv_heads > OG_CUDA_TILE_QUERIES
-		       ? "more than 64 heads to a key-value head"
+		       ? "more than 64 heads to a key-value head; use cpu"
 		       : NULL;
 }
 
 static int check_model(const struct og_backend_opts *opts, char *err, size_t err_bytes)
 {
-	const char *lack = find_lack(opts->model);
+	const char *lack = find_lack(opts);
 
 	if (!lack)
 		return 0;
-	snprintf(err, err_bytes, "the cuda back end has no kernels for %s; use cpu", lack);
+	snprintf(err, err_bytes, "the cuda back end has no kernels for %s", lack);
 	return -EOPNOTSUPP;
 }
 
@@ -41,9 +43,10 @@ static void describe_heads(struct og_cuda *c)
 		.nb_heads = hp->nb_heads,
 		.nb_kv_heads = hp->nb_kv_heads,
 		.head_dim = hp->head_dim,
-		.padded_dim = hp->head_dim <= 32   ? 32
-			      : hp->head_dim <= 64 ? 64
-						   : 128,
+		.padded_dim = hp->head_dim <= 32    ? 32
+			      : hp->head_dim <= 64  ? 64
+			      : hp->head_dim <= 128 ? 128
+						    : 256,
 		.rope_dims = hp->rope_dims,
 		.rope_halves = hp->rope_halves,
 		.in_e4m3 = c->kv_in_fp8,
@@ -89,7 +92,9 @@ static bool has_delta(const struct og_model *m)
 static size_t carve_scratch(struct og_cuda *c, CUdeviceptr base)
 {
 	const struct og_hparams *hp = &c->model->hp;
-	uint64_t rows = og_cuda_pad(c->rows_max, OG_CUDA_ROW_PAD), half = hp->rope_dims / 2;
+	/* What is multiplied may begin at any row, and is read in whole blocks of rows from there. */
+	uint64_t rows = og_cuda_pad(c->rows_max, OG_CUDA_ROW_PAD) + (c->lt ? OG_CUDA_ROW_PAD : 0);
+	uint64_t half = hp->rope_dims / 2;
 	uint64_t q = (uint64_t)hp->nb_heads * hp->head_dim;
 	uint64_t kv = (uint64_t)hp->nb_kv_heads * hp->head_dim;
 	struct carver at = {base, 0};
@@ -109,10 +114,14 @@ static size_t carve_scratch(struct og_cuda *c, CUdeviceptr base)
 	c->q = carve(&at, 2 * rows * hp->nb_heads * c->heads.padded_dim);
 	c->att = carve(&at, 2 * rows * og_cuda_pad((uint32_t)q, OG_CUDA_K_STEP));
 	c->act = carve(&at, 2 * rows * og_cuda_pad(hp->ff_width, OG_CUDA_K_STEP));
+	if (c->lt)
+		c->gates = carve(&at,
+			2 * sizeof(float) * rows * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS));
 	c->mixes = carve(&at,
 		sizeof(float) * OG_CUDA_SPLIT_UNITS * hp->nb_heads * (uint64_t)c->heads.padded_dim);
 	c->states = carve(&at, 2 * sizeof(float) * OG_CUDA_SPLIT_UNITS * (uint64_t)hp->nb_heads);
 	c->logits = carve(&at, sizeof(float) * OG_CUDA_LOGIT_ROWS * (uint64_t)hp->vocab);
+	c->draw_scratch = carve(&at, sizeof(struct og_cuda_draw_scratch) * OG_CUDA_LOGIT_ROWS);
 	c->drawn = carve(&at, sizeof(uint32_t) * (uint64_t)c->rows_max);
 	return at.used;
 }
@@ -224,7 +233,8 @@ static int make_buffers(struct og_cuda *c, char *err, size_t err_bytes)
 		return -ENOMEM;
 	}
 	c->logits_at = calloc(c->rows_max, sizeof(*c->logits_at));
-	if (!c->logits_at)
+	c->parts = calloc(c->rows_max, sizeof(*c->parts));
+	if (!c->logits_at || !c->parts)
 		return -ENOMEM;
 	c->in_bytes = carve_inputs(c, &c->steps[0], &host_bytes);
 	ret = check_room(c, kv_bytes, scratch_bytes + OG_STEPS_MAX * c->in_bytes, err, err_bytes);
@@ -247,6 +257,47 @@ static int make_buffers(struct og_cuda *c, char *err, size_t err_bytes)
 	return ret == 0 ? clear(c, c->kv, kv_bytes) : ret;
 }
 
+static int add_shapes(struct og_cuda *c, char *err, size_t err_bytes)
+{
+	const struct og_hparams *hp = &c->model->hp;
+	uint32_t q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
+	const struct {
+		uint32_t n_in, cols;
+	} shapes[] = {
+		{hp->width, q + 2 * kv},
+		{q, hp->width},
+		{hp->width, 2 * og_cuda_pad(hp->ff_width, OG_CUDA_GATE_ROWS)},
+		{hp->ff_width, hp->width},
+	};
+	int ret = 0;
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(shapes) && ret == 0; i++)
+		ret = og_cuda_lt_add(c->lt, og_cuda_pad(shapes[i].n_in, OG_CUDA_K_STEP),
+			shapes[i].cols, c->rows_max, err, err_bytes);
+	return ret;
+}
+
+/* Without it all is computed all the same. */
+static void start_library(struct og_cuda *c)
+{
+	char why[256] = "";
+	int ret = -EOPNOTSUPP;
+
+	if (c->w.in_fp8)
+		snprintf(why, sizeof(why), "weights = fp8 is not for it");
+	else
+		ret = og_cuda_lt_open(&c->lt, &c->d, why, sizeof(why));
+	if (ret == 0)
+		ret = add_shapes(c, why, sizeof(why));
+	if (ret == 0)
+		return;
+	og_cuda_lt_close(c->lt);
+	c->lt = NULL;
+	if (c->d.log)
+		c->d.log(OG_LOG_WARN, "cuda", "matmul = cublaslt: %s; our own kernels multiply",
+			why);
+}
+
 static int create(
 	struct og_cuda *c, const struct og_backend_opts *opts, char *err, size_t err_bytes)
 {
@@ -266,6 +317,9 @@ static int create(
 	c->kv_in_fp8 = opts->fp8_kv;
 	c->w.in_fp8 = opts->fp8_weights;
 	describe_heads(c);
+	c->tuning.cublaslt |= opts->cublaslt;
+	if (c->tuning.cublaslt)
+		start_library(c);
 	ret = make_buffers(c, err, err_bytes);
 	if (ret == 0)
 		ret = c->tuning.random_weights ? og_cuda_weights_random(&c->w, &c->d, opts->model)
@@ -308,6 +362,11 @@ int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts
 struct og_cuda_device *og_cuda_forward_device(struct og_backend *b)
 {
 	return &OG_CONTAINER_OF(b, struct og_cuda, base)->d;
+}
+
+bool og_cuda_forward_has_cublaslt(struct og_backend *b)
+{
+	return OG_CONTAINER_OF(b, struct og_cuda, base)->lt != NULL;
 }
 
 void og_cuda_forward_tune(struct og_backend *b, const struct og_cuda_tuning *tuning)

@@ -120,6 +120,7 @@ static int raise_shared_limits(struct og_cuda_device *d)
 		{OG_K_attention_split_128_e4m3, 512 * 128 + SCALES_BYTES},
 		{OG_K_attention_serial_64_e4m3, 768 * 64 + SCALES_BYTES},
 		{OG_K_attention_serial_128_e4m3, 768 * 128 + SCALES_BYTES},
+		{OG_K_attention_serial_256, (192 + 128) * 256},
 		{OG_K_matmul_64x64, 3 * 128 * OG_CUDA_K_STEP * 2},
 		{OG_K_matmul_64x64_e4m3, 3 * 128 * OG_CUDA_K_STEP * 2},
 		{OG_K_matmul_128x128_e4m3, 3 * 256 * OG_CUDA_K_STEP * 2},
@@ -134,19 +135,21 @@ static int raise_shared_limits(struct og_cuda_device *d)
 	return ret;
 }
 
+static const char *const kernel_names[] = {
+#define OG_CUDA_NAME(name) #name,
+	OG_CUDA_KERNELS(OG_CUDA_NAME)
+#undef OG_CUDA_NAME
+};
+
 static int load_kernels(struct og_cuda_device *d)
 {
-	static const char *const names[] = {
-#define OG_CUDA_NAME(name) #name,
-		OG_CUDA_KERNELS(OG_CUDA_NAME)
-#undef OG_CUDA_NAME
-	};
 	int ret = og_cuda_check(
 		d, d->cu.cuModuleLoadData(&d->module, og_cuda_fatbin), "cuModuleLoadData");
 
-	for (size_t i = 0; i < OG_ARRAY_LEN(names) && ret == 0; i++)
+	for (size_t i = 0; i < OG_ARRAY_LEN(kernel_names) && ret == 0; i++)
 		ret = og_cuda_check(d,
-			d->cu.cuModuleGetFunction(&d->kernels[i], d->module, names[i]), names[i]);
+			d->cu.cuModuleGetFunction(&d->kernels[i], d->module, kernel_names[i]),
+			kernel_names[i]);
 	return ret == 0 ? raise_shared_limits(d) : ret;
 }
 
@@ -243,16 +246,19 @@ void og_cuda_free_event(struct og_cuda_device *d, CUevent event)
 int og_cuda_launch(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
 	struct og_cuda_grid g, void **args)
 {
-	static const char *const names[] = {
-#define OG_CUDA_NAME(name) #name,
-		OG_CUDA_KERNELS(OG_CUDA_NAME)
-#undef OG_CUDA_NAME
-	};
-
 	return og_cuda_check_work(d,
 		d->cu.cuLaunchKernel(d->kernels[kernel], g.x, g.y, g.z, g.threads, 1, 1,
 			g.shared_bytes, stream, args, NULL),
-		names[kernel]);
+		kernel_names[kernel]);
+}
+
+int og_cuda_launch_together(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
+	struct og_cuda_grid g, void **args)
+{
+	return og_cuda_check_work(d,
+		d->cu.cuLaunchCooperativeKernel(d->kernels[kernel], g.x, g.y, g.z, g.threads, 1, 1,
+			g.shared_bytes, stream, args),
+		kernel_names[kernel]);
 }
 
 static uint64_t now_ns(void)

@@ -26,6 +26,7 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(rms_norm)                                                                                \
 	X(add_rows)                                                                                \
 	X(cap_values)                                                                              \
+	X(gate_rows)                                                                               \
 	X(rope_append)                                                                             \
 	X(rope_append_e4m3)                                                                        \
 	X(convert_rows)                                                                            \
@@ -51,6 +52,7 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(attention_serial_32)                                                                     \
 	X(attention_serial_64)                                                                     \
 	X(attention_serial_128)                                                                    \
+	X(attention_serial_256)                                                                    \
 	X(attention_split_32)                                                                      \
 	X(attention_split_64)                                                                      \
 	X(attention_split_128)                                                                     \
@@ -60,6 +62,7 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(attention_split_32_e4m3)                                                                 \
 	X(attention_split_64_e4m3)                                                                 \
 	X(attention_split_128_e4m3)                                                                \
+	X(attention_split_256)                                                                     \
 	X(attention_merge)                                                                         \
 	X(draw_tokens)
 
@@ -115,6 +118,9 @@ void og_cuda_free_host(struct og_cuda_device *d, void *p);
 
 /* `args`: a pointer to each of the kernel's parameters. */
 int og_cuda_launch(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
+	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
+/* The same for blocks that wait for each other: all are live at once, or the launch fails. */
+int og_cuda_launch_together(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
 	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
 /* Until all of `stream` up to now is done. */
 int og_cuda_wait(struct og_cuda_device *d, CUstream stream) OG_MUST_CHECK;

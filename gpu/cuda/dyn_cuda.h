@@ -44,7 +44,8 @@
 	X(cuModuleUnload)                                                                          \
 	X(cuModuleGetFunction)                                                                     \
 	X(cuFuncSetAttribute)                                                                      \
-	X(cuLaunchKernel)
+	X(cuLaunchKernel)                                                                          \
+	X(cuLaunchCooperativeKernel)
 
 struct og_cu {
 	void *library;

@@ -72,6 +72,28 @@ static int multiply(struct og_cuda *c, const struct og_cuda_matrix *w, CUdevicep
 	return og_cuda_multiply(&c->d, &p);
 }
 
+/* All rows of the step, each by what its part says. */
+static int multiply_rows(struct og_cuda *c, const struct og_cuda_matrix *w, CUdeviceptr x,
+	CUdeviceptr out, uint32_t ld, enum og_cuda_epilogue epilogue)
+{
+	uint64_t out_bytes = (og_cuda_is_gated(epilogue) ? 2ull : 4ull) * ld;
+	int ret = 0;
+
+	for (uint32_t i = 0; i < c->nb_parts && ret == 0; i++) {
+		const struct og_cuda_part *part = &c->parts[i];
+		struct og_cuda_product p = {.w = w,
+			.x = x + 2ull * part->first * w->kp,
+			.out = out + part->first * out_bytes,
+			.nb_rows = part->nb_rows,
+			.ld = ld,
+			.epilogue = epilogue};
+
+		ret = part->by_library ? og_cuda_lt_multiply(c->lt, &p, c->gates)
+				       : multiply(c, w, p.x, p.out, p.nb_rows, ld, epilogue);
+	}
+	return ret;
+}
+
 static int rotate_and_append(struct og_cuda *c, const struct og_cuda_layer *l)
 {
 	uint32_t units = c->heads.nb_heads + 2 * c->heads.nb_kv_heads;
@@ -118,8 +140,8 @@ static int add_product(struct og_cuda *c, const struct og_cuda_matrix *w, CUdevi
 	int ret;
 
 	if (!bias && !post_norm)
-		return multiply(c, w, x, c->x, c->now->nb_rows, width, OG_CUDA_ADD);
-	ret = multiply(c, w, x, c->delta, c->now->nb_rows, width, OG_CUDA_STORE);
+		return multiply_rows(c, w, x, c->x, width, OG_CUDA_ADD);
+	ret = multiply_rows(c, w, x, c->delta, width, OG_CUDA_STORE);
 	if (ret < 0)
 		return ret;
 	return og_cuda_launch(&c->d, c->d.stream, OG_K_add_rows,
@@ -131,8 +153,7 @@ static int attention_block(struct og_cuda *c, const struct og_cuda_layer *l)
 	int ret = norm(c, l->attn_norm, 0, c->now->nb_rows);
 
 	if (ret == 0)
-		ret = multiply(
-			c, &l->qkv, c->h, c->qkv, c->now->nb_rows, l->qkv.n_out, OG_CUDA_STORE);
+		ret = multiply_rows(c, &l->qkv, c->h, c->qkv, l->qkv.n_out, OG_CUDA_STORE);
 	if (ret == 0)
 		ret = rotate_and_append(c, l);
 	if (ret == 0)
@@ -149,7 +170,7 @@ static int ff_block(struct og_cuda *c, const struct og_cuda_layer *l)
 	int ret = norm(c, l->ffn_norm, 0, c->now->nb_rows);
 
 	if (ret == 0)
-		ret = multiply(c, &l->gate_up, c->h, c->act, c->now->nb_rows, l->down.kp, gate);
+		ret = multiply_rows(c, &l->gate_up, c->h, c->act, l->down.kp, gate);
 	if (ret == 0)
 		ret = add_product(c, &l->down, c->act, 0, l->ffn_post_norm);
 	return ret;
@@ -185,6 +206,7 @@ static int draw_tokens(struct og_cuda *c)
 	const struct og_cuda_step *s = c->now;
 	struct og_cuda_drawing g = {.logits = c->logits,
 		.drawn = c->drawn,
+		.scratch = c->draw_scratch,
 		.results = s->results,
 		.vocab = c->model->hp.vocab,
 		.number = s->number};
@@ -361,6 +383,8 @@ void og_cuda_forward_destroy(struct og_backend *b)
 		og_cuda_free_host(&c->d, c->steps[i].host);
 		og_cuda_free_event(&c->d, c->steps[i].done);
 	}
+	og_cuda_lt_close(c->lt);
+	free(c->parts);
 	free(c->logits_at);
 	og_cuda_free_host(&c->d, c->host_logits);
 	og_cuda_free_host(&c->d, c->host_page);

@@ -12,6 +12,11 @@
  * next step. Each step in flight has buffers of its own for what it is given. Rows that want logits
  * make the submit wait for them.
  *
+ * Prompts can be multiplied by cuBLASLt instead of our own kernels (og_backend_opts.cublaslt): runs of
+ * two rows and more of a sequence are, by themselves; rows that come alone, as all do that follow a
+ * drawn token, keep our kernels and their bits. Where the library does not start, that is logged, and
+ * our kernels multiply.
+ *
  * Errors:  any failure in a step loses the device: this step and all later ones return an errno.
  */
 #pragma once
@@ -22,6 +27,7 @@
 struct og_cuda_tuning {
 	enum og_cuda_matmul matmul;
 	int attention;       /* 0: by shape, 1: serial, 2: split */
+	bool cublaslt;       /* at create as if the options said so; later, whether it is used */
 	uint32_t wait_ms;    /* until a device is given up; 0: OG_CUDA_WAIT_MS */
 	bool random_weights; /* of this seed's shape instead of the model's: its data is not read */
 };
@@ -29,6 +35,10 @@ struct og_cuda_tuning {
 int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts *opts, int device,
 	og_cuda_log_fn *log, const struct og_cuda_tuning *tuning, char *err,
 	size_t err_bytes) OG_MUST_CHECK;
-/* The device of a back end made above, for benches; and changed tuning, but for random_weights. */
+/*
+ * The device of a back end made above, for benches; whether cuBLASLt started; and changed tuning, but
+ * for random_weights.
+ */
 struct og_cuda_device *og_cuda_forward_device(struct og_backend *b);
+bool og_cuda_forward_has_cublaslt(struct og_backend *b);
 void og_cuda_forward_tune(struct og_backend *b, const struct og_cuda_tuning *tuning);

@@ -3,6 +3,7 @@
  * the whole. All of it belongs to the engine's thread.
  */
 #pragma once
+#include "gpu/cuda/cublaslt.h"
 #include "gpu/cuda/forward.h"
 #include "gpu/cuda/weights.h"
 
@@ -19,6 +20,12 @@ struct og_cuda_inputs {
 	uint32_t *wanted; /* (rows_max): of those that draw, then of those that want logits */
 	struct og_cuda_draw *draws; /* (rows_max) */
 	uint32_t *tables;           /* (tables_max) */
+};
+
+/* Rows of a step that lie together and are multiplied by the same. */
+struct og_cuda_part {
+	uint32_t first, nb_rows;
+	bool by_library;
 };
 
 /* A step from submit to collect. */
@@ -54,8 +61,12 @@ struct og_cuda {
 	size_t tables_at; /* the tables last */
 	struct og_cuda_step steps[OG_STEPS_MAX];
 	uint32_t oldest, nb_pending, last_number;
-	struct og_cuda_step *now; /* the one that is being submitted */
+	struct og_cuda_step *now;   /* the one that is being submitted */
+	struct og_cuda_part *parts; /* (rows_max): its rows */
+	uint32_t nb_parts;
+	struct og_cuda_lt *lt;    /* NULL: our own kernels multiply everything */
 	uint32_t *logits_at;      /* (rows_max): where the logits of its rows go */
+	CUdeviceptr draw_scratch; /* (LOGIT_ROWS) */
 	CUdeviceptr drawn;        /* (rows_max): the last token of each slot */
 	float *host_logits;       /* pinned, (LOGIT_ROWS, vocab) */
 	void *host_page;          /* pinned */
@@ -65,6 +76,7 @@ struct og_cuda {
 	/* Of layers without and with a window: */
 	CUdeviceptr turns[2], cosine[2], sine[2];
 	CUdeviceptr x, h, qkv, q, att, act, mixes, states, logits;
+	CUdeviceptr gates; /* where a library multiplies, what it makes of gate and up */
 	CUdeviceptr delta; /* what a block gives, where it is not simply added; 0: it is */
 };
 

@@ -46,7 +46,8 @@ __device__ __forceinline__ uint32_t scale_f16(uint32_t pair, __half2 by)
 /* Four codes, as pairs. */
 __device__ __forceinline__ uint2 e4m3_to_bf16(uint32_t four)
 {
-	uint32_t lo = spread_codes<0>(four), hi = spread_codes<2>(four), by = 0x7b807b80; /* 2^120 */
+	uint32_t lo = spread_codes<0>(four), hi = spread_codes<2>(four),
+		 by = 0x7b807b80; /* 2^120 */
 
 	return make_uint2(scale_bf16((lo & 0x80008000) | (lo >> 4 & 0x07f007f0), by),
 		scale_bf16((hi & 0x80008000) | (hi >> 4 & 0x07f007f0), by));

@@ -34,6 +34,19 @@ struct og_cuda_product {
 };
 int og_cuda_multiply(struct og_cuda_device *d, const struct og_cuda_product *p) OG_MUST_CHECK;
 
+/* Has it pairs of gate and up? */
+static inline bool og_cuda_is_gated(enum og_cuda_epilogue epilogue)
+{
+	return epilogue == OG_CUDA_SWIGLU || epilogue == OG_CUDA_GEGLU;
+}
+
+/* Rows of w that are multiplied: of pairs, twice as many, in whole turns. */
+static inline uint32_t og_cuda_product_cols(const struct og_cuda_product *p)
+{
+	return og_cuda_is_gated(p->epilogue) ? 2 * og_cuda_pad(p->w->n_out, OG_CUDA_GATE_ROWS)
+					     : p->w->n_out;
+}
+
 /* The parameter of the attention kernels, laid out as in attention.cuh. */
 struct og_cuda_attention {
 	CUdeviceptr q, kv, tiles, tables, out, mixes, states;
@@ -52,13 +65,15 @@ int og_cuda_attend(struct og_cuda_device *d, const struct og_cuda_attention *a,
 /*
  * Row b of logits (nb_rows, vocab) f32 yields a token as draws[b] says: to drawn[slot], for a step
  * behind this one, and to word `result` of `results`, pinned memory, with `number` as its upper half.
- * OG_CUDA_NO_TOKEN where no logit is a number.
+ * OG_CUDA_NO_TOKEN where no logit is a number. As many blocks draw from a row as there are processors
+ * for, if it is long; `scratch` is one og_cuda_draw_scratch for each row.
  *
  * Reference: og_sampler_draw(), the same token.
  */
 struct og_cuda_drawing {
-	CUdeviceptr logits, draws, drawn;
+	CUdeviceptr logits, draws, drawn, scratch;
 	uint64_t *results;
 	uint32_t nb_rows, vocab, number;
+	uint32_t nb_blocks; /* for a row, the same tokens with any; 0: by shape. For tests */
 };
 int og_cuda_draw_tokens(struct og_cuda_device *d, const struct og_cuda_drawing *g) OG_MUST_CHECK;

@@ -103,9 +103,9 @@ template <int NT> __device__ __forceinline__ float sum_runs(const float *partial
 }
 
 template <int NT, int MT, class T>
-__device__ __forceinline__ void skinny(const T *__restrict__ w,
-	const __nv_bfloat16 *__restrict__ x, void *__restrict__ out, uint32_t kp, uint32_t nb_rows,
-	uint32_t n_out, uint32_t ld, int epilogue, const float *__restrict__ scales)
+__device__ __forceinline__ void skinny(const T *__restrict__ w, const __nv_bfloat16 *__restrict__ x,
+	void *__restrict__ out, uint32_t kp, uint32_t nb_rows, uint32_t n_out, uint32_t ld,
+	int epilogue, const float *__restrict__ scales)
 {
 	constexpr int AHEAD = lane_step<T>::AHEAD / MT;
 	constexpr int PER_THREAD = NT > 1 ? NT / 2 : 1;
@@ -149,9 +149,10 @@ __device__ __forceinline__ void skinny(const T *__restrict__ w,
 				}
 #pragma unroll
 				for (int n = 0; n < NT; n++) {
-					uint4 v = *(const uint4 *)(b + (size_t)n * 8 * kp +
-								   (step + i) * OG_CUDA_K_STEP +
-								   chunk_of_step<T>(h, lane % 4) * 8);
+					uint4 v =
+						*(const uint4 *)(b + (size_t)n * 8 * kp +
+								 (step + i) * OG_CUDA_K_STEP +
+								 chunk_of_step<T>(h, lane % 4) * 8);
 
 #pragma unroll
 					for (int t = 0; t < MT; t++)
@@ -167,8 +168,8 @@ __device__ __forceinline__ void skinny(const T *__restrict__ w,
 		__syncthreads();
 #pragma unroll
 		for (int n = 0; n < NT; n++)
-			*(float4 *)&partial[((warp * NT + n) * 32 + lane) * 4] = make_float4(
-				acc[t][n][0], acc[t][n][1], acc[t][n][2], acc[t][n][3]);
+			*(float4 *)&partial[((warp * NT + n) * 32 + lane) * 4] =
+				make_float4(acc[t][n][0], acc[t][n][1], acc[t][n][2], acc[t][n][3]);
 		__syncthreads();
 #pragma unroll
 		for (int k = 0; k < PER_THREAD; k++) {
@@ -185,7 +186,7 @@ __device__ __forceinline__ void skinny(const T *__restrict__ w,
 				continue;
 			}
 			col = is_gated(epilogue) ? blockIdx.x * 16 * MT / 2 + t / 2 * 16
-							 : (blockIdx.x * MT + t) * 16;
+						 : (blockIdx.x * MT + t) * 16;
 			col += i % 16;
 			if (col < n_out)
 				put(out, ld, row, col, is_gated(epilogue) ? first[k] : v, v,
@@ -257,9 +258,9 @@ template <int COLS> struct code_reader {
 };
 
 template <int MTW, int NTW, class T>
-__device__ __forceinline__ void tiled(const T *__restrict__ w,
-	const __nv_bfloat16 *__restrict__ x, void *__restrict__ out, uint32_t kp, uint32_t nb_rows,
-	uint32_t n_out, uint32_t ld, int epilogue, const float *__restrict__ scales)
+__device__ __forceinline__ void tiled(const T *__restrict__ w, const __nv_bfloat16 *__restrict__ x,
+	void *__restrict__ out, uint32_t kp, uint32_t nb_rows, uint32_t n_out, uint32_t ld,
+	int epilogue, const float *__restrict__ scales)
 {
 	using S = tiled_shape<MTW, NTW>;
 	constexpr bool IN_CODES = sizeof(T) == 1;
@@ -268,23 +269,40 @@ __device__ __forceinline__ void tiled(const T *__restrict__ w,
 	uint32_t col0 = blockIdx.y * S::COLS, row0 = blockIdx.x * S::ROWS;
 	uint32_t warp_col = warp % 2 * (16 * MTW), warp_row = warp / 2 * (8 * NTW);
 	uint32_t steps = kp / OG_CUDA_K_STEP, slice = 0, slice_end;
+	/*
+	 * A zero that the compiler does not know: what it is joined to has registers of its own, in the
+	 * order of the tensor core, and is put there once for all products that take it.
+	 */
+	uint32_t zero = nb_rows >> 31;
+	uint32_t now = 0, next = 0; /* stages: that is worked on, that is filled */
+	/* What a thread copies: one chunk of every 32nd row. What it reads: a chunk of every eighth. */
+	uint32_t r = threadIdx.x / 8, c = threadIdx.x % 8;
+	const T *from_w = w + (size_t)(col0 + r) * kp + c * 8; /* but for codes: see code_reader */
+	const __nv_bfloat16 *from_x = x + (size_t)(row0 + r) * kp + c * 8;
+	uint4 *to = stages + tiled_chunk<T>(r, c);
+	const uint4 *at_a[2], *at_b[2]; /* halves of a step */
 	float acc[MTW][NTW][4] = {}, total[MTW][NTW][4] = {};
 
-	auto fetch = [&](uint32_t step) {
-		uint4 *stage = stages + step % S::STAGES * (S::STAGE_BYTES / 16);
+	for (int h = 0; h < 2; h++) {
+		uint32_t chunk = chunk_of_step<T>(h, lane % 4);
+
+		at_a[h] = stages + tiled_chunk<T>(warp_col + lane / 4, chunk);
+		at_b[h] = stages + tiled_chunk<T>(S::COLS + warp_row + lane / 4, chunk);
+	}
+	auto after = [](uint32_t stage) { return stage + 1 == S::STAGES ? 0 : stage + 1; };
+	auto fetch = [&] {
+		uint4 *stage = to + next * (S::STAGE_BYTES / 16);
 
 #pragma unroll
-		for (int i = IN_CODES ? S::COLS * 8 / 256 : 0;
-			i < (S::COLS + S::ROWS) * 8 / 256; i++) {
-			uint32_t chunk = threadIdx.x + i * 256, r = chunk / 8, c = chunk % 8;
-			const __nv_bfloat16 *from = x + (size_t)(row0 + r - S::COLS) * kp;
-
-			if constexpr (!IN_CODES)
-				from = r < S::COLS ? w + (size_t)(col0 + r) * kp : from;
-
-			copy_async(stage + tiled_chunk<T>(r, c), from + step * OG_CUDA_K_STEP + c * 8,
+		for (int i = 0; i < S::COLS / 32 && !IN_CODES; i++)
+			copy_async(stage + i * 32 * 8, from_w + (size_t)(i * 32) * kp, true);
+#pragma unroll
+		for (int i = 0; i < S::ROWS / 32; i++)
+			copy_async(stage + (S::COLS + i * 32) * 8, from_x + (size_t)(i * 32) * kp,
 				true);
-		}
+		from_w += OG_CUDA_K_STEP;
+		from_x += OG_CUDA_K_STEP;
+		next = after(next);
 	};
 
 	[[maybe_unused]] code_reader<S::COLS> codes;
@@ -296,39 +314,48 @@ __device__ __forceinline__ void tiled(const T *__restrict__ w,
 #pragma unroll
 	for (int i = 0; i < S::STAGES - 1; i++) {
 		if (i < steps)
-			fetch(i);
+			fetch();
 		copy_commit();
 	}
 	for (uint32_t step = 0; step < steps; step++) {
-		uint4 *stage = stages + step % S::STAGES * (S::STAGE_BYTES / 16);
+		uint32_t stage = now * (S::STAGE_BYTES / 16);
 
 		if constexpr (IN_CODES)
-			codes.put(stage, step, steps);
+			codes.put(stages + stage, step, steps);
+		now = after(now);
 		copy_wait<S::STAGES - 2>();
 		__syncthreads();
 		if (step + S::STAGES - 1 < steps)
-			fetch(step + S::STAGES - 1);
+			fetch();
 		copy_commit();
 #pragma unroll
 		for (int h = 0; h < 2; h++) {
 			uint4 a[MTW][2], b[NTW];
 
 #pragma unroll
-			for (int t = 0; t < MTW; t++)
-#pragma unroll
-				for (int r = 0; r < 2; r++)
-					a[t][r] = stage[tiled_chunk<T>(
-						warp_col + t * 16 + r * 8 + lane / 4,
-						chunk_of_step<T>(h, lane % 4))];
-#pragma unroll
 			for (int n = 0; n < NTW; n++)
-				b[n] = stage[tiled_chunk<T>(S::COLS + warp_row + n * 8 + lane / 4,
-					chunk_of_step<T>(h, lane % 4))];
+				b[n] = at_b[h][stage + n * 8 * 8];
 #pragma unroll
-			for (int t = 0; t < MTW; t++)
+			for (int t = 0; t < MTW; t++) {
+				uint4 lo = at_a[h][stage + t * 16 * 8];
+				uint4 hi = at_a[h][stage + (t * 16 + 8) * 8];
+
+				a[t][0] = make_uint4(
+					lo.x ^ zero, hi.x ^ zero, lo.y ^ zero, hi.y ^ zero);
+				a[t][1] = make_uint4(
+					lo.z ^ zero, hi.z ^ zero, lo.w ^ zero, hi.w ^ zero);
+			}
+#pragma unroll
+			for (int t = 0; t < MTW; t++) {
 #pragma unroll
 				for (int n = 0; n < NTW; n++)
-					mma_bf16_k32(acc[t][n], a[t][0], a[t][1], b[n]);
+					mma_bf16(acc[t][n], a[t][0].x, a[t][0].y, a[t][0].z,
+						a[t][0].w, b[n].x, b[n].y);
+#pragma unroll
+				for (int n = 0; n < NTW; n++)
+					mma_bf16(acc[t][n], a[t][1].x, a[t][1].y, a[t][1].z,
+						a[t][1].w, b[n].z, b[n].w);
+			}
 		}
 		if (step + 1 != slice_end)
 			continue;
@@ -353,7 +380,8 @@ __device__ __forceinline__ void tiled(const T *__restrict__ w,
 #pragma unroll
 			for (int i = 0; i < 4; i++) {
 				uint32_t row = row0 + warp_row + n * 8 + lane % 4 * 2 + i % 2;
-				uint32_t col = col0 + warp_col + t * 16, in_tile = lane / 4 + i / 2 * 8;
+				uint32_t col = col0 + warp_col + t * 16,
+					 in_tile = lane / 4 + i / 2 * 8;
 				float v = scaled<T>(total[t][n][i], scales, col + in_tile);
 				float up = total[t | 1][n][i];
 

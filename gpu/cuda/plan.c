@@ -63,6 +63,16 @@ static int check_token(const struct og_cuda *c, const struct og_row *row)
 	return row->token < c->model->hp.vocab ? 0 : -ERANGE;
 }
 
+/* Rows [first, end) are a run. What goes on like the part before it is of that. */
+static void add_part(struct og_cuda *c, uint32_t first, uint32_t end)
+{
+	bool by_library = c->lt && c->tuning.cublaslt && end - first > 1;
+
+	if (c->nb_parts == 0 || c->parts[c->nb_parts - 1].by_library != by_library)
+		c->parts[c->nb_parts++] = (struct og_cuda_part){first, 0, by_library};
+	c->parts[c->nb_parts - 1].nb_rows += end - first;
+}
+
 /* Tiles: runs of rows at consecutive positions, cut where a block of attention is full. */
 int og_cuda_plan(struct og_cuda *c, const struct og_batch *b)
 {
@@ -74,12 +84,14 @@ int og_cuda_plan(struct og_cuda *c, const struct og_batch *b)
 	s->nb_rows = b->nb_rows;
 	s->nb_tiles = s->nb_draws = s->nb_logits = s->nb_splits = 0;
 	s->tokens = b->tokens;
+	c->nb_parts = 0;
 	for (uint32_t i = 0; i < b->nb_rows; i = end) {
 		for (end = i + 1; end < b->nb_rows && continues(&b->rows[end]); end++)
 			;
 		ret = add_table(c, b, b->rows[i].slot, b->rows[end - 1].pos, &used, &at);
 		if (ret < 0)
 			return ret;
+		add_part(c, i, end);
 		s->nb_splits = OG_MAX(s->nb_splits, b->rows[end - 1].pos / SPLIT_TOKENS + 1);
 		for (uint32_t k = i; k < end; k++) {
 			const struct og_row *row = &b->rows[k];

@@ -47,8 +47,8 @@ __device__ __forceinline__ void load_matrices_transposed(uint32_t out[4], const 
 /* 16 bytes to shared memory; zeros where `from` is not to be read. */
 __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there)
 {
-	asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(
-			     shared_address(to)),
+	asm volatile(
+		"cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(to)),
 		"l"(from), "r"(is_there ? 16 : 0)
 		: "memory");
 }

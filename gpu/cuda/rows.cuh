@@ -9,10 +9,9 @@
 enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
 
 /* x (rows, width) f32 = embedding rows times `scale`; of tokens drawn before, where a row says so. */
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-	embed_rows(float *__restrict__ x, const __nv_bfloat16 *__restrict__ embedding,
-		const og_cuda_row *__restrict__ rows, const uint32_t *__restrict__ drawn,
-		uint32_t width, uint32_t kp, float scale)
+extern "C" __global__ void __launch_bounds__(ROW_THREADS) embed_rows(float *__restrict__ x,
+	const __nv_bfloat16 *__restrict__ embedding, const og_cuda_row *__restrict__ rows,
+	const uint32_t *__restrict__ drawn, uint32_t width, uint32_t kp, float scale)
 {
 	uint32_t token = rows[blockIdx.x].token;
 	const __nv_bfloat16 *from;
@@ -85,10 +84,9 @@ template <int THREADS> __device__ __forceinline__ float max_of_block(float v)
  * h (rows, kp) bf16 = x / rms(x) * w; x (rows, width) f32. With `wanted` row i of h is that of row
  * wanted[i] of x.
  */
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-	rms_norm(__nv_bfloat16 *__restrict__ h, const float *__restrict__ x,
-		const float *__restrict__ w, const uint32_t *__restrict__ wanted, uint32_t width,
-		uint32_t kp, float eps)
+extern "C" __global__ void __launch_bounds__(ROW_THREADS) rms_norm(__nv_bfloat16 *__restrict__ h,
+	const float *__restrict__ x, const float *__restrict__ w,
+	const uint32_t *__restrict__ wanted, uint32_t width, uint32_t kp, float eps)
 {
 	const float *from = x + (size_t)(wanted ? wanted[blockIdx.x] : blockIdx.x) * width;
 	float sum = 0, scale;
@@ -232,8 +230,8 @@ template <class T> __device__ __forceinline__ void rotate_and_append(OG_CUDA_ROP
 	if (head < s.nb_heads) {
 		q += ((size_t)row * s.nb_heads + head) * s.padded_dim;
 		for (uint32_t i = threadIdx.x; i < s.padded_dim; i += HEAD_THREADS)
-			q[i] = to_f16(i < s.head_dim ? q_scale * rotated(plain, i, s, cosine, sine)
-						     : 0);
+			q[i] = to_f16(
+				i < s.head_dim ? q_scale * rotated(plain, i, s, cosine, sine) : 0);
 		return;
 	}
 	head -= s.nb_heads;
@@ -249,12 +247,14 @@ template <class T> __device__ __forceinline__ void rotate_and_append(OG_CUDA_ROP
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS) rope_append(OG_CUDA_ROPE_ARGS(__half))
 {
-	rotate_and_append(q, kv, qkv, bias, cosine, sine, rows, tables, q_norm, k_norm, s, q_scale, eps);
+	rotate_and_append(
+		q, kv, qkv, bias, cosine, sine, rows, tables, q_norm, k_norm, s, q_scale, eps);
 }
 
 extern "C" __global__ void __launch_bounds__(HEAD_THREADS) rope_append_e4m3(OG_CUDA_ROPE_ARGS(e4m3))
 {
-	rotate_and_append(q, kv, qkv, bias, cosine, sine, rows, tables, q_norm, k_norm, s, q_scale, eps);
+	rotate_and_append(
+		q, kv, qkv, bias, cosine, sine, rows, tables, q_norm, k_norm, s, q_scale, eps);
 }
 
 /* ---- Weights as they are in the file, to bf16. Types as in gpu/gguf.h. ---- */
@@ -290,10 +290,9 @@ __device__ __forceinline__ uint32_t place_of_row(uint32_t row, uint32_t turn, ui
 }
 
 /* Row r of the chunk is row first + r of the file's matrix. */
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-	convert_rows(__nv_bfloat16 *__restrict__ out, const uint8_t *__restrict__ chunk,
-		uint32_t first, uint32_t n_in, uint32_t kp, uint32_t row_bytes, uint32_t turn,
-		uint32_t offset, int type)
+extern "C" __global__ void __launch_bounds__(ROW_THREADS) convert_rows(
+	__nv_bfloat16 *__restrict__ out, const uint8_t *__restrict__ chunk, uint32_t first,
+	uint32_t n_in, uint32_t kp, uint32_t row_bytes, uint32_t turn, uint32_t offset, int type)
 {
 	const uint8_t *from = chunk + (size_t)blockIdx.x * row_bytes;
 
@@ -303,10 +302,9 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 }
 
 /* The same to e4m3, each row with a scale of its own. */
-extern "C" __global__ void __launch_bounds__(ROW_THREADS)
-	quantize_rows(e4m3 *__restrict__ out, const uint8_t *__restrict__ chunk, uint32_t first,
-		uint32_t n_in, uint32_t kp, uint32_t row_bytes, uint32_t turn, uint32_t offset,
-		int type, float *__restrict__ scales)
+extern "C" __global__ void __launch_bounds__(ROW_THREADS) quantize_rows(e4m3 *__restrict__ out,
+	const uint8_t *__restrict__ chunk, uint32_t first, uint32_t n_in, uint32_t kp,
+	uint32_t row_bytes, uint32_t turn, uint32_t offset, int type, float *__restrict__ scales)
 {
 	const uint8_t *from = chunk + (size_t)blockIdx.x * row_bytes;
 	uint32_t row = place_of_row(first + blockIdx.x, turn, offset);

@@ -23,10 +23,12 @@ enum {
 	OG_CUDA_SPLIT_BLOCKS =
 		4, /* attention is cut in splits of so many blocks, and merged in order */
 	OG_CUDA_TILE_QUERIES = 64, /* of one key-value head: tokens times query heads */
-	OG_CUDA_HEAD_DIM_MAX = 128,
+	OG_CUDA_HEAD_DIM_MAX = 256,
+	OG_CUDA_HEAD_DIM_FP8_MAX = 128, /* where keys and values are e4m3 */
 	OG_CUDA_NO_WINDOW = 1 << 30,
 	OG_CUDA_GATE_ROWS = 16, /* gate and up are one matrix, in turns of so many rows */
 	OG_CUDA_DRAW_THREADS = 512,
+	OG_CUDA_DRAW_BLOCKS_MAX = 32, /* that draw from one row */
 };
 
 #define OG_CUDA_DRAWN (1u << 31)           /* of a row's token: the last of the slot below it */
@@ -56,6 +58,13 @@ struct og_cuda_draw {
 	uint32_t result; /* index of its word in host memory */
 };
 
+/* Where the blocks that draw from one row meet; zero before the first launch, and left as it was. */
+struct og_cuda_draw_scratch {
+	uint32_t nb_arrived;
+	uint32_t unused[31];
+	uint64_t sums[2][OG_CUDA_DRAW_BLOCKS_MAX][8];
+};
+
 /* Rows of one sequence at consecutive positions, computed together by attention. */
 struct og_cuda_tile {
 	uint32_t first_row;
@@ -73,7 +82,7 @@ struct og_cuda_heads {
 	uint32_t nb_heads;
 	uint32_t nb_kv_heads;
 	uint32_t head_dim;
-	uint32_t padded_dim; /* 32, 64 or 128: of a query in device memory */
+	uint32_t padded_dim; /* 32, 64, 128 or 256: of a query in device memory */
 	uint32_t rope_dims;
 	uint32_t rope_halves;
 	uint32_t layer;

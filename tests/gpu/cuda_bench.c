@@ -4,14 +4,16 @@
  *   cuda_bench [--smoke]
  *
  * The shape is that of Llama 3.1 8B, with random bf16 weights made on the device and an empty KV
- * cache, which costs what a full one does. Beside it the ceiling: a copy on the device, counting
- * bytes read and written. Steps include the copy of logits to the host, or where it says so, draw
- * their tokens on the device, each step begun before the one before is over. The same once more with
- * weights, and with keys and values in e4m3. GB/s count the bytes that such a step reads. Medians of
- * RUNS.
+ * cache, which costs what a full one does. Beside it the ceilings: a copy on the device, counting
+ * bytes read and written, and where cuBLASLt is installed, its product of two large matrices; prompts
+ * are computed by our kernels and by it. Steps include the copy of logits to the host, or where it says
+ * so, draw their tokens on the device, each step begun before the one before is over. The same once
+ * more with weights, and with keys and values in e4m3. GB/s count the bytes that such a step reads.
+ * Medians of RUNS.
  *
  * Exits 77 without a device. --smoke: a tiny shape, to see that it runs.
  */
+#include "gpu/cuda/cublaslt.h"
 #include "gpu/cuda/forward.h"
 #include "gpu/sampler.h"
 
@@ -26,6 +28,9 @@ enum { RUNS = 11, CONTEXT = 2048, BATCH_MAX = 64, SEQ_PAGES = CONTEXT / OG_KV_PA
 
 static char err[512];
 static bool smoke;
+/* Less of all with --smoke. */
+static int runs = RUNS, warm = 2, repeats = 20;
+static uint32_t many = CONTEXT; /* rows of a long prompt */
 
 static uint64_t now_ns(void)
 {
@@ -52,7 +57,7 @@ static void report(const char *name, double value, const char *unit, double seco
 {
 	printf("{\"bench\":\"cuda\",\"case\":\"%s\",\"median\":%.6g,\"unit\":\"%s\","
 	       "\"seconds\":%.6g,\"runs\":%d}\n",
-		name, value, unit, seconds, RUNS);
+		name, value, unit, seconds, runs);
 	fflush(stdout);
 }
 
@@ -103,7 +108,7 @@ static void bench_copy(struct og_cuda_device *d)
 
 	if (ret == 0)
 		ret = og_cuda_alloc(d, &to, bytes);
-	for (int i = -2; i < RUNS && ret == 0; i++) {
+	for (int i = -warm; i < runs && ret == 0; i++) {
 		uint64_t start_ns = now_ns();
 
 		ret = og_cuda_check_work(
@@ -117,17 +122,45 @@ static void bench_copy(struct og_cuda_device *d)
 		fail("copy on the device", ret);
 	og_cuda_free(d, from);
 	og_cuda_free(d, to);
-	report("copy on the device", 2 * (double)bytes / median(s, RUNS) / 1e9, "GB/s",
-		median(s, RUNS));
+	report("copy on the device", 2 * (double)bytes / median(s, runs) / 1e9, "GB/s",
+		median(s, runs));
 }
 
 /* ---- Single products: which kernel is how good at which number of rows. ---- */
 
-static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n_in, uint32_t n_out,
-	uint32_t rows, enum og_cuda_matmul how, bool in_fp8)
+enum { BY_LIBRARY = OG_CUDA_MATMUL_TILED_128 + 1 };
+
+static struct og_cuda_lt *library; /* NULL: not installed */
+
+/* Zeros would cost less power, and so less time. */
+static int fill(struct og_cuda_device *d, CUdeviceptr to, uint64_t n, uint32_t seed)
 {
-	static const char *const kernels[] = {"auto", "skinny", "tiled 64", "tiled 128"};
-	enum { REPEATS = 20, COPIES = 4 }; /* several copies, or the second-level cache holds it */
+	float scale = 1;
+	void *args[] = {&to, &n, &seed, &scale};
+
+	return og_cuda_launch(d, d->stream, OG_K_random_bf16,
+		(struct og_cuda_grid){(uint32_t)d->nb_processors * 8, 1, 1, 256, 0}, args);
+}
+
+static int fill_weights(
+	struct og_cuda_device *d, CUdeviceptr to, CUdeviceptr scales, uint64_t bytes, uint32_t kp)
+{
+	uint32_t seed = 1;
+	float scale = 1;
+	void *args[] = {&to, &scales, &bytes, &kp, &seed, &scale};
+
+	if (!scales)
+		return fill(d, to, bytes / 2, seed);
+	return og_cuda_launch(d, d->stream, OG_K_random_e4m3,
+		(struct og_cuda_grid){(uint32_t)d->nb_processors * 8, 1, 1, 256, 0}, args);
+}
+
+static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n_in, uint32_t n_out,
+	uint32_t rows, int how, bool in_fp8)
+{
+	static const char *const kernels[] = {
+		"auto", "skinny", "tiled 64", "tiled 128", "cublaslt"};
+	enum { COPIES = 4 }; /* several copies, or the second-level cache holds it */
 	struct og_cuda_matrix m = {
 		.kp = n_in, .n_out = n_out, .rows = og_cuda_pad(n_out, OG_CUDA_ROW_PAD)};
 	size_t w_bytes = (in_fp8 ? 1ull : 2ull) * m.rows * n_in;
@@ -141,25 +174,33 @@ static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n
 	if (ret == 0)
 		ret = og_cuda_alloc(d, &out, 4ull * rows * n_out);
 	if (ret == 0 && in_fp8)
-		ret = og_cuda_alloc(d, &scales, 4ull * m.rows);
+		ret = og_cuda_alloc(d, &scales, 4ull * COPIES * m.rows);
 	m.scales = scales;
-	for (int i = -1; i < RUNS && ret == 0; i++) {
+	if (ret == 0)
+		ret = fill_weights(d, w, scales, COPIES * w_bytes, n_in);
+	if (ret == 0)
+		ret = fill(d, x, (uint64_t)og_cuda_pad(rows, OG_CUDA_ROW_PAD) * n_in, 2);
+	if (ret == 0 && how == BY_LIBRARY)
+		ret = og_cuda_lt_add(library, n_in, n_out, rows, err, sizeof(err));
+	for (int i = -(warm / 2); i < runs && ret == 0; i++) {
 		uint64_t start_ns = now_ns();
 
-		for (int k = 0; k < REPEATS && ret == 0; k++) {
-			struct og_cuda_product p = {&m, x, out, rows, n_out, OG_CUDA_STORE, how};
+		for (int k = 0; k < repeats && ret == 0; k++) {
+			struct og_cuda_product p = {&m, x, out, rows, n_out, OG_CUDA_STORE,
+				how == BY_LIBRARY ? OG_CUDA_MATMUL_AUTO : (enum og_cuda_matmul)how};
 
 			m.data = w + (size_t)(k % COPIES) * w_bytes;
-			ret = og_cuda_multiply(d, &p);
+			ret = how == BY_LIBRARY ? og_cuda_lt_multiply(library, &p, 0)
+						: og_cuda_multiply(d, &p);
 		}
 		if (ret == 0)
 			ret = og_cuda_wait(d, d->stream);
 		if (i >= 0)
-			s[i] = (double)(now_ns() - start_ns) / 1e9 / REPEATS;
+			s[i] = (double)(now_ns() - start_ns) / 1e9 / repeats;
 	}
 	if (ret < 0)
 		fail(name, ret);
-	t = median(s, RUNS);
+	t = median(s, runs);
 	snprintf(label, sizeof(label), "%s, %u rows, %s%s", name, rows, kernels[how],
 		in_fp8 ? ", fp8" : "");
 	if (rows <= OG_CUDA_SKINNY_ROWS)
@@ -174,7 +215,7 @@ static void bench_product(struct og_cuda_device *d, const char *name, uint32_t n
 
 static void bench_products(struct og_cuda_device *d, const struct og_hparams *hp)
 {
-	static const uint32_t rows[] = {1, 8, 16, 64, 128, 2048};
+	const uint32_t rows[] = {1, 8, 16, 64, 128, many};
 	uint32_t q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
 
 	for (size_t i = 0; i < OG_ARRAY_LEN(rows); i++) {
@@ -192,11 +233,96 @@ static void bench_products(struct og_cuda_device *d, const struct og_hparams *hp
 	for (int fp8 = 0; fp8 < 2; fp8++) {
 		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 64,
 			OG_CUDA_MATMUL_TILED_64, fp8);
-		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048,
+		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, many,
 			OG_CUDA_MATMUL_TILED_64, fp8);
-		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, 2048,
+		bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, many,
 			OG_CUDA_MATMUL_TILED_128, fp8);
 	}
+}
+
+/* The ceiling of products, and what prompts need, by cuBLASLt and by us. */
+static void bench_library(struct og_cuda_device *d, const struct og_hparams *hp)
+{
+	uint32_t n = smoke ? 512 : 8192;
+	uint32_t q = hp->nb_heads * hp->head_dim, kv = hp->nb_kv_heads * hp->head_dim;
+
+	bench_product(d, "square", n, n, n, OG_CUDA_MATMUL_AUTO, false);
+	if (og_cuda_lt_open(&library, d, err, sizeof(err)) < 0) {
+		fprintf(stderr, "cuda_bench: without cublaslt: %s\n", err);
+		return;
+	}
+	bench_product(d, "bf16 square", n, n, n, BY_LIBRARY, false);
+	bench_product(d, "qkv", hp->width, q + 2 * kv, many, BY_LIBRARY, false);
+	bench_product(d, "o", q, hp->width, many, BY_LIBRARY, false);
+	bench_product(d, "gate_up", hp->width, 2 * hp->ff_width, many, BY_LIBRARY, false);
+	bench_product(d, "down", hp->ff_width, hp->width, many, BY_LIBRARY, false);
+	og_cuda_lt_close(library);
+}
+
+/* ---- Tokens drawn, by one block and by several. ---- */
+
+static void bench_draws(struct og_cuda_device *d, uint32_t vocab, uint32_t nb_rows)
+{
+	struct og_cuda_drawing g = {.nb_rows = nb_rows, .vocab = vocab, .number = 1};
+	size_t scratch_bytes = sizeof(struct og_cuda_draw_scratch) * nb_rows;
+	struct og_cuda_draw draws[BATCH_MAX] = {0};
+	float *logits = malloc(sizeof(float) * nb_rows * vocab);
+	struct og_infer_params p;
+	int ret = logits ? 0 : -ENOMEM;
+
+	og_infer_params_default(&p);
+	p.temperature = 0.7f;
+	p.top_p = 0.95f;
+	for (uint32_t i = 0; i < nb_rows; i++) {
+		og_draw_init(&draws[i].how, &p, i);
+		draws[i].slot = draws[i].result = i;
+	}
+	for (size_t i = 0; logits && i < (size_t)nb_rows * vocab; i++)
+		logits[i] = (float)((uint32_t)i * 0x9e3779b1u >> 8) * 0x1p-21f; /* below 8 */
+	if (ret == 0)
+		ret = og_cuda_alloc_host(d, &g.results, sizeof(*g.results) * nb_rows);
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &g.logits, sizeof(float) * nb_rows * vocab);
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &g.draws, sizeof(draws));
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &g.drawn, sizeof(uint32_t) * nb_rows);
+	if (ret == 0)
+		ret = og_cuda_alloc(d, &g.scratch, scratch_bytes);
+	if (ret < 0 ||
+		d->cu.cuMemcpyHtoDAsync(
+			g.logits, logits, sizeof(float) * nb_rows * vocab, d->stream) != 0 ||
+		d->cu.cuMemcpyHtoDAsync(g.draws, draws, sizeof(draws), d->stream) != 0 ||
+		d->cu.cuMemsetD8Async(g.scratch, 0, scratch_bytes, d->stream) != 0 ||
+		og_cuda_wait(d, d->stream) < 0)
+		fail("draw", ret < 0 ? ret : -EIO);
+	for (uint32_t blocks = 0; blocks < 2; blocks++) {
+		char label[64];
+		double s[RUNS];
+
+		g.nb_blocks = blocks;
+		for (int i = -(warm / 2); i < runs && ret == 0; i++) {
+			uint64_t start_ns = now_ns();
+
+			for (int k = 0; k < repeats && ret == 0; k++)
+				ret = og_cuda_draw_tokens(d, &g);
+			if (ret == 0)
+				ret = og_cuda_wait(d, d->stream);
+			if (i >= 0)
+				s[i] = (double)(now_ns() - start_ns) / 1e9 / repeats;
+		}
+		if (ret < 0)
+			fail("draw", ret);
+		snprintf(label, sizeof(label), "draw, %u rows of %u, %s", nb_rows, vocab,
+			blocks ? "one block each" : "blocks by shape");
+		report(label, nb_rows / median(s, runs), "tokens/s", median(s, runs));
+	}
+	og_cuda_free(d, g.logits);
+	og_cuda_free(d, g.draws);
+	og_cuda_free(d, g.drawn);
+	og_cuda_free(d, g.scratch);
+	og_cuda_free_host(d, g.results);
+	free(logits);
 }
 
 /* ---- Steps of the whole model. ---- */
@@ -222,7 +348,7 @@ static double time_step(struct bench *b, uint32_t nb_rows)
 	struct og_batch batch = {b->rows, nb_rows, b->tables, SEQ_PAGES, b->logits, NULL};
 	double s[RUNS];
 
-	for (int i = -2; i < RUNS; i++) {
+	for (int i = -warm; i < runs; i++) {
 		uint64_t start_ns = now_ns();
 		int ret = og_backend_forward(b->b, &batch);
 
@@ -231,7 +357,7 @@ static double time_step(struct bench *b, uint32_t nb_rows)
 		if (i >= 0)
 			s[i] = (double)(now_ns() - start_ns) / 1e9;
 	}
-	return median(s, RUNS);
+	return median(s, runs);
 }
 
 static void submit_drawn(struct bench *b, uint32_t batch, uint32_t pos, uint32_t *out)
@@ -264,7 +390,7 @@ static double time_ahead(struct bench *b, uint32_t batch, uint32_t pos, double *
 
 	for (; at < OG_STEPS_MAX; at++)
 		submit_drawn(b, batch, pos, tokens[at]);
-	for (int i = -2; i < RUNS; i++) {
+	for (int i = -warm; i < runs; i++) {
 		int ret = b->b->ops->collect(b->b);
 		uint64_t now = now_ns();
 
@@ -279,7 +405,7 @@ static double time_ahead(struct bench *b, uint32_t batch, uint32_t pos, double *
 		if (b->b->ops->collect(b->b) < 0)
 			fail("collect", -EIO);
 	*host_bytes = (double)(b->b->host_bytes_total - before_bytes) / at;
-	return median(s, RUNS);
+	return median(s, runs);
 }
 
 /* Values of the matrices of layers. */
@@ -335,7 +461,7 @@ static void bench_drawn(struct bench *b, uint32_t batch, uint32_t pos)
 	report(label, host_bytes, "bytes/step", t);
 }
 
-static void bench_prefill(struct bench *b, uint32_t n)
+static void bench_prefill(struct bench *b, uint32_t n, const char *by)
 {
 	const struct og_hparams *hp = &b->m->hp;
 	double flops = 2 * layer_values(hp) * n, t;
@@ -345,7 +471,7 @@ static void bench_prefill(struct bench *b, uint32_t n)
 	for (uint32_t i = 0; i < n; i++)
 		b->rows[i] = (struct og_row){i % hp->vocab, i, 0, i == n - 1, NULL};
 	t = time_step(b, n);
-	snprintf(label, sizeof(label), "prefill, %u tokens%s", n, name_of_fp8(b));
+	snprintf(label, sizeof(label), "prefill, %u tokens%s%s", n, name_of_fp8(b), by);
 	report(label, n / t, "tokens/s", t);
 	strcat(label, ", flops");
 	report(label, flops / t / 1e12, "TFLOP/s", t);
@@ -361,13 +487,21 @@ static void bench_steps(struct bench *b)
 	}
 	bench_decode(b, 1, 255);
 	bench_drawn(b, 1, 255);
-	bench_prefill(b, 128);
-	bench_prefill(b, CONTEXT);
+	bench_prefill(b, 128, "");
+	bench_prefill(b, OG_MIN(512u, many), "");
+	bench_prefill(b, many, "");
+	if (!og_cuda_forward_has_cublaslt(b->b))
+		return;
+	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){.cublaslt = true});
+	bench_prefill(b, 128, ", cublaslt");
+	bench_prefill(b, OG_MIN(512u, many), ", cublaslt");
+	bench_prefill(b, many, ", cublaslt");
+	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){0});
 }
 
 static int start(struct bench *b, bool fp8_weights, bool fp8_kv)
 {
-	struct og_cuda_tuning tuning = {.random_weights = true};
+	struct og_cuda_tuning tuning = {.random_weights = true, .cublaslt = !fp8_weights};
 	struct og_backend_opts opts = {.model = b->m,
 		.nb_pages = BATCH_MAX * SEQ_PAGES,
 		.rows_max = CONTEXT,
@@ -400,6 +534,10 @@ int main(int argc, char **argv)
 	int ret;
 
 	smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+	if (smoke) {
+		runs = repeats = warm = 1;
+		many = 130;
+	}
 	model.hp = shape();
 	model.layers = calloc(model.hp.nb_layers, sizeof(*model.layers));
 	model.output.data = &untied; /* its own matrix */
@@ -423,8 +561,12 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cuda_bench: %s\n", err);
 		return 1;
 	}
+	og_cuda_forward_tune(b.b, &(struct og_cuda_tuning){0});
 	bench_copy(og_cuda_forward_device(b.b));
 	bench_steps(&b);
+	bench_draws(og_cuda_forward_device(b.b), model.hp.vocab, 1);
+	bench_draws(og_cuda_forward_device(b.b), model.hp.vocab, smoke ? 2 : BATCH_MAX);
+	bench_library(og_cuda_forward_device(b.b), &model.hp);
 	bench_products(og_cuda_forward_device(b.b), &model.hp);
 	b.b->ops->destroy(b.b);
 	bench_fp8(&b);

@@ -7,6 +7,7 @@
  * What is checked, and how close:
  *   convert    bit for bit, against the reference's values rounded to bf16, and to e4m3
  *   matmul     1e-5 of the sum of magnitudes, and all kernels the same bits
+ *   cublaslt   where it is installed, as close; a row alone and as one of 512 the same bits
  *   models     logits within 3e-2 (relative L2) of the fp32 reference, every type and odd shape
  *   fp8        of weights the same against a reference that rounds as well. With a cache in e4m3 what is
  *              lost before it can become a step of 6 %, so half of what that rounding costs is added; in
@@ -21,6 +22,7 @@
 #include "tests/gpu/checks.h"
 #include "tests/unit/gguf_writer.h"
 
+#include "gpu/cuda/cublaslt.h"
 #include "gpu/cuda/forward.h"
 #include "gpu/fp8.h"
 #include "gpu/ref/forward.h"
@@ -68,12 +70,14 @@ static int from_device(void *out, CUdeviceptr p, size_t bytes)
 	return ret < 0 ? ret : og_cuda_wait(&dev, dev.stream);
 }
 
+/* From a prime number on the same again: of large matrices all would take half a minute. */
 static uint16_t *random_bf16(struct og_rand *r, size_t n)
 {
+	enum { PRIME = 1000003 };
 	uint16_t *x = malloc(n * sizeof(*x));
 
 	for (size_t i = 0; i < n; i++)
-		x[i] = og_f32_to_bf16(og_gw_normal(r));
+		x[i] = i < PRIME ? og_f32_to_bf16(og_gw_normal(r)) : x[i - PRIME];
 	return x;
 }
 
@@ -211,6 +215,136 @@ static void check_products(void)
 	}
 }
 
+/* ---- Products by cuBLASLt. ---- */
+
+/* Rows of a batch alone, and in groups: do they have the bits that they have in it? */
+static bool same_in_groups(struct og_cuda_lt *lt, const struct og_cuda_product *all,
+	CUdeviceptr gates, const uint8_t *want, size_t row_bytes)
+{
+	static const uint32_t groups[] = {1, 2, 7, 64, 129};
+	uint8_t *got = malloc(groups[OG_ARRAY_LEN(groups) - 1] * row_bytes);
+	bool same = true;
+
+	for (size_t g = 0; g < OG_ARRAY_LEN(groups); g++)
+		for (uint32_t at = g % 2; at + groups[g] <= all->nb_rows;
+			at += 1 + all->nb_rows / 4) {
+			struct og_cuda_product p = *all;
+
+			p.nb_rows = groups[g];
+			p.x += 2ull * at * p.w->kp;
+			same &= og_cuda_lt_multiply(lt, &p, gates) == 0 &&
+				from_device(got, p.out, groups[g] * row_bytes) == 0 &&
+				same_bits(got, want + at * row_bytes, groups[g] * row_bytes);
+		}
+	free(got);
+	return same;
+}
+
+/* Against our own kernels, whose error is known; x is not zero beyond n_in, w is. */
+static void check_library_product(
+	struct og_cuda_lt *lt, const struct product_case *c, enum og_cuda_epilogue epilogue)
+{
+	static const char *const names[] = {"stored", "added", "of SwiGLU", "of GeGLU"};
+	bool is_gated = og_cuda_is_gated(epilogue);
+	uint32_t kp = og_cuda_pad(c->n_in, OG_CUDA_K_STEP);
+	uint32_t ld = is_gated ? og_cuda_pad(c->n_out, OG_CUDA_K_STEP) : c->n_out;
+	uint32_t cols = og_cuda_pad(2 * og_cuda_pad(c->n_out, OG_CUDA_GATE_ROWS), 128);
+	uint32_t rows = og_cuda_pad(c->rows, 128);
+	size_t row_bytes = (is_gated ? 2ull : 4ull) * ld, out_bytes = c->rows * row_bytes;
+	uint8_t *zeros = calloc(c->rows, row_bytes), *want = malloc(out_bytes);
+	uint8_t *own = malloc(out_bytes);
+	struct og_cuda_matrix m = {.kp = kp, .n_out = c->n_out, .rows = cols};
+	struct og_cuda_product p = {&m, 0, 0, c->rows, ld, epilogue, OG_CUDA_MATMUL_AUTO};
+	struct og_rand r;
+	uint16_t *w, *x;
+	CUdeviceptr gates = 0;
+	double diff = 0, size = 0;
+	int ret;
+
+	og_rand_seeded(&r, c->n_in);
+	w = random_bf16(&r, (size_t)kp * cols);
+	x = random_bf16(&r, (size_t)kp * rows);
+	for (uint32_t i = 0; i < cols; i++)
+		memset(w + (size_t)i * kp + c->n_in, 0, 2 * (size_t)(kp - c->n_in));
+	m.data = to_device(w, 2ull * kp * cols);
+	p.x = to_device(x, 2ull * kp * rows);
+	p.out = to_device(zeros, out_bytes);
+	if (og_cuda_alloc(&dev, &gates, 4ull * c->rows * cols) < 0)
+		exit(1);
+	ret = og_cuda_multiply(&dev, &p);
+	if (ret == 0)
+		ret = from_device(own, p.out, out_bytes);
+	if (ret == 0)
+		ret = og_cuda_check(&dev,
+			dev.cu.cuMemcpyHtoDAsync(p.out, zeros, out_bytes, dev.stream), "zeros");
+	if (ret == 0)
+		ret = og_cuda_lt_multiply(lt, &p, gates);
+	if (ret == 0)
+		ret = from_device(want, p.out, out_bytes);
+	for (size_t i = 0; i < out_bytes / (is_gated ? 2 : 4); i++) {
+		double a = is_gated ? og_bf16_to_f32(((uint16_t *)(void *)own)[i])
+				    : ((float *)(void *)own)[i];
+		double b = is_gated ? og_bf16_to_f32(((uint16_t *)(void *)want)[i])
+				    : ((float *)(void *)want)[i];
+
+		diff += (a - b) * (a - b);
+		size += a * a;
+	}
+	expect(ret == 0 && sqrt(diff / size) < (is_gated ? 3e-3 : 1e-5),
+		"cublaslt %u x %u, %u rows, %s: as our kernels but for %.2g", c->n_out, c->n_in,
+		c->rows, names[epilogue], sqrt(diff / size));
+	if (epilogue == OG_CUDA_ADD) /* what is added to differs */
+		p.epilogue = OG_CUDA_STORE;
+	expect(ret == 0 && same_in_groups(lt, &p, gates, want, row_bytes),
+		"cublaslt %u x %u, of %u rows: alone and in groups the same bits", c->n_out,
+		c->n_in, c->rows);
+	og_cuda_free(&dev, m.data);
+	og_cuda_free(&dev, p.x);
+	og_cuda_free(&dev, p.out);
+	og_cuda_free(&dev, gates);
+	free(zeros);
+	free(want);
+	free(own);
+	free(w);
+	free(x);
+}
+
+/* Shapes of an 8B model, and small ones. */
+static void check_library_products(void)
+{
+	static const struct {
+		struct product_case of;
+		enum og_cuda_epilogue epilogue;
+	} cases[] = {
+		{{100, 96, 70, false}, OG_CUDA_STORE},
+		{{130, 72, 300, false}, OG_CUDA_ADD},
+		{{70, 90, 33, false}, OG_CUDA_SWIGLU},
+		{{64, 33, 130, false}, OG_CUDA_GEGLU},
+		{{4096, 6144, 512, false}, OG_CUDA_STORE},
+		{{4096, 4096, 512, false}, OG_CUDA_ADD},
+		{{4096, 14336, 512, false}, OG_CUDA_SWIGLU},
+		{{14336, 4096, 512, false}, OG_CUDA_STORE},
+	};
+	struct og_cuda_lt *lt;
+
+	if (og_cuda_lt_open(&lt, &dev, err, sizeof(err)) < 0) {
+		printf("skipped: cublaslt: %s\n", err);
+		return;
+	}
+	for (size_t i = 0; i < (is_small ? 4 : OG_ARRAY_LEN(cases)); i++) {
+		const struct product_case *c = &cases[i].of;
+		struct og_cuda_matrix m = {.n_out = c->n_out};
+		struct og_cuda_product p = {.w = &m, .epilogue = cases[i].epilogue};
+
+		if (og_cuda_lt_add(lt, og_cuda_pad(c->n_in, OG_CUDA_K_STEP),
+			    og_cuda_product_cols(&p), c->rows, err, sizeof(err)) < 0)
+			expect(false, "cublaslt: %s", err);
+		else
+			check_library_product(lt, c, cases[i].epilogue);
+	}
+	og_cuda_lt_close(lt);
+}
+
 /* ---- Conversion. ---- */
 
 static void check_conversion(enum og_dtype type)
@@ -341,8 +475,9 @@ static struct og_model *load(const struct og_gw_model *opts)
 	return m;
 }
 
-/* What the back ends that are started from here on keep in e4m3. */
+/* What the back ends that are started from here on keep in e4m3, and whose products they use. */
 static struct og_ref_fp8 fp8;
+static bool with_cublaslt;
 
 static struct og_backend *start(const struct og_model *m, uint32_t nb_pages)
 {
@@ -350,7 +485,8 @@ static struct og_backend *start(const struct og_model *m, uint32_t nb_pages)
 		.nb_pages = nb_pages,
 		.rows_max = ROWS_MAX,
 		.fp8_weights = fp8.weights,
-		.fp8_kv = fp8.kv};
+		.fp8_kv = fp8.kv,
+		.cublaslt = with_cublaslt};
 	struct og_backend *b;
 
 	if (og_cuda_forward_create(&b, &opts, 0, og_log_write, NULL, err, sizeof(err)) < 0) {
@@ -475,7 +611,8 @@ static struct og_gw_model shape(uint32_t heads, uint32_t kv_heads, uint32_t head
 static void check_models(void)
 {
 	static const uint32_t heads[][3] = {{4, 2, 16}, {4, 4, 32}, {8, 2, 64}, {3, 1, 22},
-		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}};
+		{2, 1, 80}, {8, 1, 96}, {4, 1, 128}, {32, 2, 64}, {14, 2, 64}, {4, 2, 256},
+		{2, 1, 162}};
 	struct og_gw_model m;
 	uint32_t few = is_tiny ? 10 : 40;
 	char what[64];
@@ -717,6 +854,54 @@ static void check_invariance(uint32_t heads, uint32_t kv_heads, uint32_t head_di
 	end(&r);
 }
 
+/* Prompts by cuBLASLt: as close, the same bits however cut; and what is decoded keeps ours. */
+static void check_library(void)
+{
+	enum { PROMPT = 130 };
+	struct og_gw_model opts = shape(4, 2, 64);
+	struct og_row rows[PROMPT + 2];
+	struct run r;
+	size_t vocab;
+	float *own, *want, *got;
+
+	with_cublaslt = true;
+	check_model(&opts, 70, "cublaslt");
+	r = begin(&opts, 6);
+	with_cublaslt = false;
+	vocab = r.m->hp.vocab;
+	if (!og_cuda_forward_has_cublaslt(r.b)) {
+		printf("skipped: models by cublaslt\n");
+		end(&r);
+		return;
+	}
+	want = forward_prompt(&r, 0, PROMPT);
+	for (uint32_t at = 0; at < PROMPT; at += 65) {
+		for (uint32_t i = 0; i < 65; i++)
+			rows[i] = (struct og_row){tokens[at + i], at + i, 1, true, NULL};
+		got = forward(&r, rows, 65);
+		expect_same(got, want + at * vocab, 65 * vocab, "by cublaslt, a prompt in two");
+		free(got);
+	}
+	/* Beside the prompt two sequences decode, before and after it. */
+	for (uint32_t slot = 2; slot < 4; slot++)
+		prefill(&r, slot, 20 + slot);
+	rows[0] = (struct og_row){tokens[22], 22, 2, true, NULL};
+	rows[1] = (struct og_row){tokens[23], 23, 3, true, NULL};
+	own = forward(&r, rows, 2);
+	rows[PROMPT + 1] = rows[1];
+	for (uint32_t i = 0; i < PROMPT; i++)
+		rows[1 + i] = (struct og_row){tokens[i], i, 4, true, NULL};
+	got = forward(&r, rows, PROMPT + 2);
+	expect(same_bits(got, own, vocab * sizeof(float)) &&
+			same_bits(got + (PROMPT + 1) * vocab, own + vocab, vocab * sizeof(float)),
+		"the same bits: what is decoded beside a prompt by cublaslt");
+	expect_same(got + vocab, want, PROMPT * vocab, "by cublaslt, a prompt beside others");
+	free(own);
+	free(want);
+	free(got);
+	end(&r);
+}
+
 /* ---- What must be refused. ---- */
 
 static void check_hostile(void)
@@ -847,9 +1032,11 @@ int main(int argc, char **argv)
 		check_conversion((enum og_dtype)type);
 	check_quantization();
 	check_products();
+	check_library_products();
 	check_models();
 	check_invariance(4, 2, 64);
 	check_invariance(8, 2, 128);
+	check_invariance(4, 2, 256);
 	check_invariance(3, 1, 22);
 	for (int i = 1; i < 4; i++) {
 		fp8 = (struct og_ref_fp8){.weights = i & 1, .kv = i & 2};
@@ -864,6 +1051,7 @@ int main(int argc, char **argv)
 	check_fp8_pages(4, 2, 64);
 	check_fp8_pages(3, 1, 22);
 	fp8 = (struct og_ref_fp8){0};
+	check_library();
 	check_drawing();
 	check_random();
 	check_hostile();

@@ -24,6 +24,7 @@ static float *logits;
 static struct og_cuda_draw draws[ROWS];
 static uint64_t *results;
 static struct og_sampler_item *scratch;
+static CUdeviceptr scratch_of_device;
 
 static void must(int ret, const char *what)
 {
@@ -117,16 +118,21 @@ static uint32_t on_host(const struct og_draw *how, const float *row, uint32_t vo
 	return og_sampler_draw(&id, how, row, vocab, scratch) == 0 ? id : OG_CUDA_NO_TOKEN;
 }
 
-/* A batch of rows. Returns how many differ. */
-static uint32_t check_rows(uint32_t vocab, uint32_t number, struct og_rand *r)
+/* A batch of rows, each drawn from by so many blocks; 0: by shape. Returns how many differ. */
+static uint32_t check_rows(
+	uint32_t nb_rows, uint32_t nb_blocks, uint32_t vocab, uint32_t number, struct og_rand *r)
 {
-	struct og_cuda_drawing g = {
-		.results = results, .nb_rows = ROWS, .vocab = vocab, .number = number};
+	struct og_cuda_drawing g = {.results = results,
+		.scratch = scratch_of_device,
+		.nb_rows = nb_rows,
+		.vocab = vocab,
+		.number = number,
+		.nb_blocks = nb_blocks};
 	uint32_t drawn[ROWS], nb_wrong = 0;
-	size_t bytes = sizeof(float) * ROWS * vocab;
+	size_t bytes = sizeof(float) * nb_rows * vocab;
 	int ret;
 
-	for (uint32_t i = 0; i < ROWS; i++) {
+	for (uint32_t i = 0; i < nb_rows; i++) {
 		struct og_infer_params p = make_params(r);
 
 		make_row(logits + (size_t)i * vocab, vocab, r);
@@ -151,7 +157,7 @@ static uint32_t check_rows(uint32_t vocab, uint32_t number, struct og_rand *r)
 		     dev.cu.cuMemcpyDtoHAsync(drawn, g.drawn, sizeof(drawn), dev.stream), "drawn"),
 		"copy");
 	must(og_cuda_wait(&dev, dev.stream), "wait");
-	for (uint32_t i = 0; i < ROWS; i++) {
+	for (uint32_t i = 0; i < nb_rows; i++) {
 		const struct og_draw *how = &draws[i].how;
 		uint32_t want = on_host(how, logits + (size_t)i * vocab, vocab);
 		uint64_t word = results[draws[i].result];
@@ -161,8 +167,9 @@ static uint32_t check_rows(uint32_t vocab, uint32_t number, struct og_rand *r)
 			kept == (want == OG_CUDA_NO_TOKEN ? 0 : want))
 			continue;
 		nb_wrong++;
-		printf("FAIL: of %u, scale %g, top_k %u, top_p %u, min %llu: %u, not %u\n", vocab,
-			(double)how->scale, how->top_k, how->top_p,
+		printf("FAIL: of %u, blocks %u, scale %g, top_k %u, top_p %u, min %llu: %u, not "
+		       "%u\n",
+			vocab, nb_blocks, (double)how->scale, how->top_k, how->top_p,
 			(unsigned long long)how->weight_min, (uint32_t)word, want);
 	}
 	og_cuda_free(&dev, g.logits);
@@ -171,10 +178,28 @@ static uint32_t check_rows(uint32_t vocab, uint32_t number, struct og_rand *r)
 	return nb_wrong;
 }
 
+/* Several blocks to a row, where there are processors enough; the later meet where the others did. */
+static uint32_t check_blocks(uint32_t vocab, uint32_t *number, struct og_rand *r, uint32_t *nb_rows)
+{
+	static const struct {
+		uint32_t rows, blocks;
+	} shapes[] = {{1, 8}, {2, 4}, {3, 2}, {1, 5}, {4, 32}, {2, 31}, {1, 1}};
+	uint32_t nb_wrong = 0;
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(shapes); i++) {
+		if (shapes[i].rows * shapes[i].blocks > (uint32_t)dev.nb_processors)
+			continue;
+		nb_wrong += check_rows(shapes[i].rows, shapes[i].blocks, vocab, ++*number, r);
+		*nb_rows += shapes[i].rows;
+	}
+	return nb_wrong;
+}
+
 int main(int argc, char **argv)
 {
 	bool is_small = argc > 1 && strcmp(argv[1], "--small") == 0;
 	static const uint32_t vocabs[] = {1, 2, 17, 512, 513, 1000, 4099, 32000, 128256, VOCAB_MAX};
+	size_t scratch_bytes = sizeof(struct og_cuda_draw_scratch) * ROWS;
 	uint32_t nb_rows = 0, nb_wrong = 0, number = 0;
 	struct og_rand r;
 	int ret = og_cuda_device_open(&dev, 0, og_log_write, err, sizeof(err));
@@ -188,6 +213,11 @@ int main(int argc, char **argv)
 	scratch = malloc(sizeof(*scratch) * VOCAB_MAX);
 	if (!logits || !scratch)
 		must(-ENOMEM, "start");
+	must(og_cuda_alloc(&dev, &scratch_of_device, scratch_bytes), "memory");
+	must(og_cuda_check(&dev,
+		     dev.cu.cuMemsetD8Async(scratch_of_device, 0, scratch_bytes, dev.stream),
+		     "zeros"),
+		"memory");
 	must(og_cuda_alloc_host(&dev, &results, sizeof(*results) * ROWS), "memory");
 	og_rand_seeded(&r, 11);
 	for (size_t v = 0; v < OG_ARRAY_LEN(vocabs); v++) {
@@ -198,10 +228,12 @@ int main(int argc, char **argv)
 		if (is_small)
 			rounds = OG_MIN(rounds, 3);
 		for (uint32_t i = 0; i < rounds; i++) {
-			nb_wrong += check_rows(vocabs[v], ++number, &r);
+			nb_wrong += check_rows(ROWS, 0, vocabs[v], ++number, &r);
 			nb_rows += ROWS;
+			nb_wrong += check_blocks(vocabs[v], &number, &r, &nb_rows);
 		}
 	}
+	og_cuda_free(&dev, scratch_of_device);
 	og_cuda_free_host(&dev, results);
 	og_cuda_device_close(&dev);
 	free(logits);

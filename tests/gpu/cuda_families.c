@@ -40,10 +40,15 @@ static struct og_model *load(const struct og_mw *m)
 	return model;
 }
 
+static bool with_cublaslt;
+
 static struct og_backend *start(const struct og_model *m, uint32_t context)
 {
-	struct og_backend_opts opts = {
-		.model = m, .nb_pages = PAGES, .rows_max = ROWS_MAX, .context = context};
+	struct og_backend_opts opts = {.model = m,
+		.nb_pages = PAGES,
+		.rows_max = ROWS_MAX,
+		.context = context,
+		.cublaslt = with_cublaslt};
 	struct og_backend *b;
 	int ret = og_cuda_forward_create(&b, &opts, 0, og_log_write, NULL, err, sizeof(err));
 
@@ -110,11 +115,18 @@ static void check_families(void)
 
 		m.dtype = m.folder_dtype = OG_BF16;
 		check_logits(&m, nb_tokens, "");
+		if (!m.gemma || m.new_spelling)
+			continue;
+		m.head_dim = m.rope_dims = 256;
+		check_logits(&m, nb_tokens, ", heads of 256");
+		with_cublaslt = true; /* our own kernels, where it is not installed */
+		check_logits(&m, nb_tokens, ", by cublaslt");
+		with_cublaslt = false;
 	}
 }
 
 /* Windows and caps where attention has several pages and splits. */
-static void check_window(uint32_t window, float cap)
+static void check_window(uint32_t window, float cap, uint32_t head_dim)
 {
 	enum { N = 330 };
 	static const uint32_t pieces[] = {37, 64, 200};
@@ -129,12 +141,15 @@ static void check_window(uint32_t window, float cap)
 	m.gemma = m.tied = m.post_norms = true;
 	m.pattern = 2; /* the first of two layers has a window */
 	m.kv_heads = 2;
-	m.head_dim = m.rope_dims = 32;
+	m.head_dim = m.rope_dims = head_dim;
 	m.context = 512;
 	m.window = window;
 	m.attn_cap = cap;
 	m.dtype = m.folder_dtype = OG_BF16;
-	check_logits(&m, N, window == 1 ? ", a window of one" : ", a window");
+	check_logits(&m, N,
+		head_dim > 32 ? ", a window, heads of 256"
+		: window == 1 ? ", a window of one"
+			      : ", a window");
 	model = load(&m);
 	b = start(model, N);
 	bytes = (size_t)N * model->hp.vocab * sizeof(float);
@@ -143,7 +158,8 @@ static void check_window(uint32_t window, float cap)
 		float *got = compute(b, model, N, pieces[i]);
 
 		expect(memcmp(got, want, bytes) == 0,
-			"a window of %u: the same bits in pieces of %u", window, pieces[i]);
+			"a window of %u, heads of %u: the same bits in pieces of %u", window,
+			head_dim, pieces[i]);
 		free(got);
 	}
 	for (int attention = 1; attention <= 2; attention++) {
@@ -152,8 +168,9 @@ static void check_window(uint32_t window, float cap)
 
 		og_cuda_forward_tune(b, &t);
 		got = compute(b, model, N, N);
-		expect(memcmp(got, want, bytes) == 0, "a window of %u: the same bits, attention %s",
-			window, attention == 1 ? "serial" : "split");
+		expect(memcmp(got, want, bytes) == 0,
+			"a window of %u, heads of %u: the same bits, attention %s", window,
+			head_dim, attention == 1 ? "serial" : "split");
 		free(got);
 	}
 	free(want);
@@ -179,7 +196,10 @@ int main(int argc, char **argv)
 	}
 	check_families();
 	for (uint32_t i = 0; i < nb_windows; i++)
-		check_window(windows[i], i % 2 ? 0 : 20);
+		check_window(windows[i], i % 2 ? 0 : 20, 32);
+	check_window(70, 20, 256);
+	if (nb_windows == 5)
+		check_window(300, 0, 256);
 	printf("%u passed, %u failed\n", nb_passed, nb_failed);
 	return nb_failed > 0;
 }

@@ -1,5 +1,6 @@
 #include "engine_run.h"
 #include "gpu/cuda/forward.h"
+#include "tests/gpu/fake/cublaslt.h"
 #include "tests/gpu/fake/libcuda.h"
 
 #include <dlfcn.h>
@@ -281,4 +282,107 @@ Test(cuda_faults, a_device_that_hangs_ends_the_requests_in_flight)
 	cr_expect_eq(og_engine_stats(e)->lost, 1);
 	cr_expect_eq(og_engine_stats(e)->kv_tokens_used, 0);
 	og_engine_destroy(e);
+}
+
+/* ---- cuBLASLt, which fails too. ---- */
+
+static char warning[256];
+
+static void keep_warning(enum og_log_level level, const char *module, const char *fmt, ...)
+{
+	va_list args;
+
+	if (level != OG_LOG_WARN)
+		return;
+	va_start(args, fmt);
+	vsnprintf(warning, sizeof(warning), fmt, args);
+	va_end(args);
+}
+
+static struct fake_cublaslt *library(void)
+{
+	static struct fake_cublaslt *(*get)(void);
+	void *found = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);
+
+	cr_assert(found, "%s", dlerror());
+	*(void **)&get = dlsym(found, "fake_cublaslt");
+	cr_assert(get, "a real cuBLASLt is in the way of the one that plays it");
+	return get();
+}
+
+/* A prompt of two rows, with that library; what the step returned. */
+static int ask_library(bool expected)
+{
+	struct og_gw_model opts = og_gw_small();
+	struct og_gw w = og_gw_model_file(&opts);
+	struct og_row rows[] = {{1, 0, 0, false, NULL}, {2, 1, 0, false, NULL}};
+	uint32_t table[1] = {0};
+	struct og_batch batch = {rows, 2, table, 1, NULL, NULL};
+	struct og_backend_opts of = {.nb_pages = 4, .rows_max = 8, .cublaslt = true};
+	struct og_backend *b;
+	struct og_model *m;
+	char path[64];
+	int ret;
+
+	warning[0] = '\0';
+	og_gw_save(&w, path);
+	cr_assert_eq(og_model_open(&m, path, NULL, NULL, err, sizeof(err)), 0, "%s", err);
+	unlink(path);
+	og_gw_fini(&w);
+	of.model = m;
+	cr_assert_eq(og_cuda_forward_create(&b, &of, 0, keep_warning, NULL, err, sizeof(err)), 0,
+		"%s", err);
+	cr_expect_eq(og_cuda_forward_has_cublaslt(b), expected);
+	cr_expect_eq(warning[0] == '\0', expected, "%s", warning);
+	ret = og_backend_forward(b, &batch);
+	cr_expect_eq(b->is_lost, ret < 0);
+	if (ret < 0)
+		cr_expect_eq(og_backend_forward(b, &batch), -EIO);
+	b->ops->destroy(b);
+	og_model_close(m);
+	return ret;
+}
+
+Test(cuda_faults, a_library_that_does_not_start_leaves_products_to_our_kernels)
+{
+	struct fake_cuda *d = driver();
+	struct fake_cublaslt *lt = library();
+
+	lt->no_start = true;
+	cr_expect_eq(ask_library(false), 0);
+	cr_expect(strstr(warning, "does not start"), "%s", warning);
+	lt->no_start = false;
+	lt->no_algorithm = true;
+	cr_expect_eq(ask_library(false), 0);
+	cr_expect(strstr(warning, "has no algorithm"), "%s", warning);
+	lt->no_algorithm = false;
+	d->memory_bytes = 24 << 20; /* enough for the model, but not to work in */
+	cr_expect_eq(ask_library(false), 0);
+	cr_expect(strstr(warning, "no device memory"), "%s", warning);
+	cr_expect_eq(lt->nb_products, 0);
+	cr_expect_eq(lt->nb_live, 0);
+	cr_expect_eq(d->nb_live, 0);
+}
+
+/* Four products of a layer, of two. */
+Test(cuda_faults, a_product_of_the_library_that_fails_loses_the_device)
+{
+	struct fake_cuda *d = driver();
+	struct fake_cublaslt *lt = library();
+
+	cr_expect_eq(ask_library(true), 0);
+	cr_expect_eq(lt->nb_products, 8);
+	lt->fails = true;
+	cr_expect_eq(ask_library(true), -EIO);
+	cr_expect_eq(lt->nb_products, 9);
+	cr_expect_eq(lt->nb_live, 0);
+	cr_expect_eq(d->nb_live, 0);
+}
+
+/* Run where none is, or one without a device: it is one sentence. */
+Test(cuda_faults_alone, without_the_library_our_kernels_multiply)
+{
+	driver();
+	cr_expect_eq(ask_library(false), 0);
+	cr_expect(strstr(warning, "matmul = cublaslt: "), "%s", warning);
 }

@@ -19,6 +19,8 @@ void *fake_device_alloc(size_t bytes);
 void fake_device_free(void *p);
 void fake_device_show(void);
 void fake_device_hide(void);
+/* Do these bytes lie in one allocation? */
+bool fake_device_holds(const void *p, size_t bytes);
 /* NULL where the image has no such kernel. */
 const void *fake_device_find(const char *name);
 /* A copy of a launch's arguments, one block of malloc(). */

@@ -40,12 +40,13 @@ struct fake_cuda *fake_cuda(void)
 /* ---- Work that waits to be done; streams keep to one order. ---- */
 
 struct work {
-	enum { SET, COPY, LAUNCH } what;
+	enum { SET, COPY, LAUNCH, CALL } what;
 	void *to;
 	const void *from;
 	size_t bytes;
 	unsigned char value;
 	struct fake_launch launch;
+	void (*run)(void *);
 };
 
 struct event {
@@ -65,6 +66,8 @@ static void do_work(const struct work *w)
 		memset(w->to, w->value, w->bytes);
 	else if (w->what == COPY)
 		memcpy(w->to, w->from, w->bytes);
+	else if (w->what == CALL)
+		w->run(w->to);
 	else if (!is_broken)
 		is_broken = !fake_device_run(&w->launch);
 	fake_device_hide();
@@ -104,6 +107,11 @@ static void begin(struct work w)
 			abort();
 	}
 	queue[nb_queued++ - nb_dropped] = w;
+}
+
+void fake_cuda_enqueue(void (*run)(void *arg), void *arg)
+{
+	begin((struct work){.what = CALL, .to = arg, .run = run});
 }
 
 static _Thread_local CUcontext current; /* contexts belong to threads */

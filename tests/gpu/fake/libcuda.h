@@ -21,3 +21,6 @@ struct fake_cuda {
 };
 
 struct fake_cuda *fake_cuda(void);
+
+/* For what plays other libraries on the device: run() in order with all other work, with its memory. */
+void fake_cuda_enqueue(void (*run)(void *arg), void *arg);

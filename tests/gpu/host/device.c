@@ -68,6 +68,20 @@ void fake_device_free(void *p)
 	allocations[i] = allocations[--nb_allocations];
 }
 
+bool fake_device_holds(const void *p, size_t bytes)
+{
+	const char *at = p;
+
+	for (size_t i = 0; i < nb_allocations; i++) {
+		const struct allocation *a = &allocations[i];
+
+		if (at >= a->begin && at <= a->pages + a->pages_bytes &&
+			bytes <= (size_t)(a->pages + a->pages_bytes - at))
+			return true;
+	}
+	return false;
+}
+
 /* Dear with much memory, so only where it is asked for. */
 static bool hides(void)
 {
