@@ -46,15 +46,15 @@ template <int DIM> __device__ __forceinline__ uint32_t page_chunk(uint32_t r, ui
 }
 
 /* 64 rows of keys or values to shared memory; rows from `nb_rows` on and what pads them are zero. */
-template <int DIM>
+template <int DIM, int THREADS = ATTENTION_THREADS>
 __device__ __forceinline__ void fetch_page(
 	uint4 *to, const __half *from, uint32_t nb_rows, const og_cuda_heads &s)
 {
 	constexpr int CHUNKS = DIM / 8;
 
 #pragma unroll 2
-	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / ATTENTION_THREADS; i++) {
-		uint32_t k = threadIdx.x + i * ATTENTION_THREADS, r = k / CHUNKS, c = k % CHUNKS;
+	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / THREADS; i++) {
+		uint32_t k = threadIdx.x + i * THREADS, r = k / CHUNKS, c = k % CHUNKS;
 		bool is_there = r < nb_rows && c * 8 < s.head_dim;
 
 		if (s.is_vector) {
@@ -477,15 +477,10 @@ OG_CUDA_ATTENTION(32, e4m3, 32_e4m3, ATTENTION_THREADS, 4)
 OG_CUDA_ATTENTION(64, e4m3, 64_e4m3, ATTENTION_THREADS, 3)
 OG_CUDA_ATTENTION(128, e4m3, 128_e4m3, ATTENTION_THREADS, 2)
 
-/* Grid: rows, heads; padded_dim threads. */
-extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
-	attention_merge(attention_args a, og_cuda_heads s, const og_cuda_row *__restrict__ rows)
+/* Value `d` of a query whose splits first … last lie from `at` on. */
+__device__ __forceinline__ float merge_splits(const attention_args &a, const og_cuda_heads &s,
+	size_t at, uint32_t first, uint32_t last, uint32_t d)
 {
-	uint32_t row = blockIdx.x, head = blockIdx.y, d = threadIdx.x;
-	uint32_t split_tokens = OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS;
-	uint32_t first = window_start(s, rows[row].pos) / split_tokens;
-	uint32_t last = rows[row].pos / split_tokens;
-	size_t at = ((size_t)row * s.nb_heads + head) * a.nb_splits;
 	state all = {-INFINITY, 0};
 	float total = 0;
 
@@ -495,7 +490,20 @@ extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
 		merge_factors(all, a.states[at + i], keep, take);
 		total = merged(total, a.mixes[(at + i) * s.padded_dim + d], keep, take);
 	}
+	return __fdiv_rn(total, all.sum);
+}
+
+/* Grid: rows, heads; padded_dim threads. */
+extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
+	attention_merge(attention_args a, og_cuda_heads s, const og_cuda_row *__restrict__ rows)
+{
+	uint32_t row = blockIdx.x, head = blockIdx.y, d = threadIdx.x;
+	uint32_t split_tokens = OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS;
+	uint32_t first = window_start(s, rows[row].pos) / split_tokens;
+	uint32_t last = rows[row].pos / split_tokens;
+	size_t at = ((size_t)row * s.nb_heads + head) * a.nb_splits;
+
 	if (d < s.head_dim)
 		a.out[(size_t)row * a.kp + head * s.head_dim + d] =
-			__float2bfloat16_rn(__fdiv_rn(total, all.sum));
+			__float2bfloat16_rn(merge_splits(a, s, at, first, last, d));
 }
