@@ -92,8 +92,11 @@ static double now_s(void)
 
 static struct og_backend *backend(struct cli *c, uint32_t threads)
 {
-	struct og_backend_opts opts = {
-		c->model, SLOTS * TABLE_PAGES, CONTEXT, threads, CONTEXT, false, false};
+	struct og_backend_opts opts = {.model = c->model,
+		.nb_pages = SLOTS * TABLE_PAGES,
+		.rows_max = CONTEXT,
+		.nb_threads = threads,
+		.context = CONTEXT};
 
 	if (!c->backends[threads] && og_cpu_backend_create(&c->backends[threads], &opts, NULL) < 0)
 		return NULL;

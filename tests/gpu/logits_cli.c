@@ -153,7 +153,8 @@ static void serve_lines(struct cli *c)
 
 int main(int argc, char **argv)
 {
-	struct og_backend_opts opts = {NULL, PAGES, TOKENS_MAX, 1, TOKENS_MAX, false, false};
+	struct og_backend_opts opts = {
+		.nb_pages = PAGES, .rows_max = TOKENS_MAX, .nb_threads = 1, .context = TOKENS_MAX};
 	const char *isa = argc > 2 ? argv[2] : NULL;
 	struct og_load_opts load = {.panel_threads = !isa || strcmp(isa, "ref") != 0};
 	struct cli c = {0};

@@ -75,7 +75,11 @@ static float *reference(const struct og_model *m)
 static float *computed(const struct og_model *m)
 {
 	float *logits = malloc((size_t)TOKENS * m->hp.vocab * sizeof(float));
-	struct og_backend_opts opts = {m, PAGES, TOKENS, 2, TOKENS, false, false};
+	struct og_backend_opts opts = {.model = m,
+		.nb_pages = PAGES,
+		.rows_max = TOKENS,
+		.nb_threads = 2,
+		.context = TOKENS};
 	struct og_row rows[TOKENS];
 	uint32_t table[PAGES] = {0};
 	struct og_batch batch = {rows, TOKENS, table, PAGES, logits, NULL};

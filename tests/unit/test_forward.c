@@ -34,7 +34,11 @@ static struct og_model *load(const struct og_gw_model *opts)
 
 static struct og_backend *start(const struct og_model *m, const char *isa, uint32_t threads)
 {
-	struct og_backend_opts opts = {m, SLOTS * SLOT_PAGES, 600, threads, TOKENS, false, false};
+	struct og_backend_opts opts = {.model = m,
+		.nb_pages = SLOTS * SLOT_PAGES,
+		.rows_max = 600,
+		.nb_threads = threads,
+		.context = TOKENS};
 	struct og_backend *b;
 
 	cr_assert_eq(og_cpu_backend_create(&b, &opts, isa), 0);
@@ -155,7 +159,8 @@ Test(forward, refuses_an_instruction_set_that_it_does_not_have)
 {
 	struct og_gw_model opts = og_gw_small();
 	struct og_model *m = load(&opts);
-	struct og_backend_opts b = {m, 1, 16, 1, 64, false, false};
+	struct og_backend_opts b = {
+		.model = m, .nb_pages = 1, .rows_max = 16, .nb_threads = 1, .context = 64};
 	struct og_backend *out;
 
 	cr_expect_eq(og_cpu_backend_create(&out, &b, "sse9"), -EOPNOTSUPP);

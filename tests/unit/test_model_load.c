@@ -82,7 +82,8 @@ static void save_model(char path[64])
 
 static int forward(const struct og_model *m, float *logits)
 {
-	struct og_backend_opts opts = {m, 1, TOKENS, 1, TOKENS, false, false};
+	struct og_backend_opts opts = {
+		.model = m, .nb_pages = 1, .rows_max = TOKENS, .nb_threads = 1, .context = TOKENS};
 	struct og_row rows[TOKENS];
 	uint32_t table = 0;
 	struct og_batch batch = {rows, TOKENS, &table, 1, logits, NULL};
