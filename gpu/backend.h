@@ -50,6 +50,12 @@ struct og_batch {
 	uint32_t *tokens;
 };
 
+/* How a device computes a step of few tokens, each of another sequence: the results are the same. */
+enum og_decode {
+	OG_DECODE_PLAIN,    /* as any other step */
+	OG_DECODE_CONVEYOR, /* as one launch, where the device can */
+};
+
 struct og_backend_opts {
 	const struct og_model *model; /* outlives the back end */
 	uint32_t nb_pages;
@@ -60,6 +66,7 @@ struct og_backend_opts {
 	/* In e4m3 (fp8.h), half the bytes; -EOPNOTSUPP from a back end that has no such kernels. */
 	bool fp8_weights; /* of the matrices of layers */
 	bool fp8_kv;
+	enum og_decode decode;
 };
 
 struct og_backend;

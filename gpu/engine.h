@@ -46,7 +46,8 @@ struct og_engine_opts {
 	uint64_t swap_memory_bytes; /* of the host, for who gives way; 0: as much as the cache */
 	bool no_prefix_reuse;       /* compute each prompt anew */
 	bool fp8_weights, fp8_kv;   /* on a device: half the bytes, and a little of the precision */
-	uint32_t threads;           /* 0: as many as this process may run on */
+	bool conveyor;    /* a device computes steps of few tokens as one launch, where it can */
+	uint32_t threads; /* 0: as many as this process may run on */
 	/*
 	 * Begun before the results of the one before are known: 1 or 2; 0: 2 where they overlap, on a
 	 * device. The answers are the same.

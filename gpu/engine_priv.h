@@ -122,6 +122,7 @@ struct og_engine {
 		char *path;
 		bool is_pending, falls_back; /* to the CPU */
 		bool fp8_weights, fp8_kv;
+		bool conveyor;
 		uint32_t device, threads;
 	} start;
 	int start_ret; /* released after start_err; 1: started */

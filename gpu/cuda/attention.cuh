@@ -144,10 +144,10 @@ __device__ __forceinline__ uint32_t pack_f16(float a, float b)
 	return *(uint32_t *)&h;
 }
 
-/* mix += weights of 16 queries times 64 values. */
-template <int DIM>
-__device__ __forceinline__ void mix_page(
-	float mix[DIM / 8][4], const float p[8][4], const uint4 *values, uint32_t lane)
+/* mix += weights of 16 queries times 64 values: of these DIMS from `first` on. */
+template <int DIM, int DIMS = DIM>
+__device__ __forceinline__ void mix_page(float mix[DIMS / 8][4], const float p[8][4],
+	const uint4 *values, uint32_t lane, uint32_t first = 0)
 {
 #pragma unroll
 	for (int k = 0; k < 4; k++) {
@@ -157,11 +157,12 @@ __device__ __forceinline__ void mix_page(
 		uint32_t a3 = pack_f16(p[2 * k + 1][2], p[2 * k + 1][3]);
 
 #pragma unroll
-		for (int n = 0; n < DIM / 16; n++) {
+		for (int n = 0; n < DIMS / 16; n++) {
 			uint32_t b[4];
 
 			load_matrices_transposed(
-				b, values + page_chunk<DIM>(k * 16 + lane % 16, 2 * n + lane / 16));
+				b, values + page_chunk<DIM>(k * 16 + lane % 16,
+						    first / 8 + 2 * n + lane / 16));
 			mma_f16(mix[2 * n], a0, a1, a2, a3, b[0], b[1]);
 			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b[2], b[3]);
 		}
@@ -186,11 +187,14 @@ __device__ __forceinline__ uint32_t window_start(const og_cuda_heads &s, uint32_
 	return pos >= s.window ? pos + 1 - s.window : 0;
 }
 
-/* One page for one warp: at[i] are the positions of its two queries per lane, rows lane/4 and +8. */
-template <int DIM>
-__device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
+/*
+ * One page for one warp: at[i] are the positions of its two queries per lane, rows lane/4 and +8. A warp
+ * may mix DIMS values of the head only, from `first` on.
+ */
+template <int DIM, int DIMS = DIM>
+__device__ __forceinline__ void attend_page(float mix[DIMS / 8][4], state st[2],
 	const uint4 query[DIM / 32][2], const uint4 *keys, const uint4 *values, uint32_t first_key,
-	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane)
+	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane, uint32_t first = 0)
 {
 	float p[8][4] = {};
 
@@ -228,12 +232,12 @@ __device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
 				st[i].sum = __fadd_rn(st[i].sum, v);
 			}
 #pragma unroll
-		for (int n = 0; n < DIM / 8; n++) {
+		for (int n = 0; n < DIMS / 8; n++) {
 			mix[n][2 * i] = __fmul_rn(mix[n][2 * i], keep);
 			mix[n][2 * i + 1] = __fmul_rn(mix[n][2 * i + 1], keep);
 		}
 	}
-	mix_page<DIM>(mix, p, values, lane);
+	mix_page<DIM, DIMS>(mix, p, values, lane, first);
 }
 
 struct attention_args {
@@ -274,20 +278,20 @@ __device__ __forceinline__ warp_queries find_queries(
 }
 
 /* A finished split of this lane's query `i` to memory; attention_merge takes it from there. */
-template <int DIM>
+template <int DIM, int DIMS = DIM>
 __device__ __forceinline__ void leave_split(const attention_args &a, const og_cuda_heads &s,
-	const warp_queries &w, int i, uint32_t split, state st, const float mix[DIM / 8][4],
-	uint32_t lane)
+	const warp_queries &w, int i, uint32_t split, state st, const float mix[DIMS / 8][4],
+	uint32_t lane, uint32_t first = 0)
 {
 	size_t at = ((size_t)w.row[i] * s.nb_heads + w.head[i]) * a.nb_splits + split;
 
 	if (!w.is_there[i])
 		return;
-	if (lane % 4 == 0)
+	if (lane % 4 == 0 && first == 0)
 		a.states[at] = st;
 #pragma unroll
-	for (int n = 0; n < DIM / 8; n++)
-		*(float2 *)&a.mixes[at * DIM + n * 8 + lane % 4 * 2] =
+	for (int n = 0; n < DIMS / 8; n++)
+		*(float2 *)&a.mixes[at * DIM + first + n * 8 + lane % 4 * 2] =
 			make_float2(mix[n][2 * i], mix[n][2 * i + 1]);
 }
 

@@ -17,6 +17,12 @@ enum {
 	CAPABILITY_MIN = 80, /* asynchronous copies to shared memory, bf16 */
 };
 
+static const char *const names[] = {
+#define OG_CUDA_NAME(name) #name,
+	OG_CUDA_KERNELS(OG_CUDA_NAME)
+#undef OG_CUDA_NAME
+};
+
 static int errno_of(CUresult result)
 {
 	switch (result) {
@@ -64,7 +70,7 @@ int og_cuda_check_work(struct og_cuda_device *d, CUresult result, const char *wh
 	return ret;
 }
 
-static int get_attribute(struct og_cuda_device *d, CUdevice_attribute attribute, int *out)
+int og_cuda_attribute(struct og_cuda_device *d, CUdevice_attribute attribute, int *out)
 {
 	return og_cuda_check(
 		d, d->cu.cuDeviceGetAttribute(out, attribute, d->device), "cuDeviceGetAttribute");
@@ -88,11 +94,12 @@ static int find_device(struct og_cuda_device *d, int index, char *err, size_t er
 	ret = og_cuda_check(
 		d, d->cu.cuDeviceGetName(d->name, sizeof(d->name), d->device), "cuDeviceGetName");
 	if (ret == 0)
-		ret = get_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major);
+		ret = og_cuda_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major);
 	if (ret == 0)
-		ret = get_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor);
+		ret = og_cuda_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor);
 	if (ret == 0)
-		ret = get_attribute(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &d->nb_processors);
+		ret = og_cuda_attribute(
+			d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &d->nb_processors);
 	d->compute_capability = 10 * major + minor;
 	if (ret < 0) {
 		snprintf(err, err_bytes, "CUDA device %d does not describe itself", index);
@@ -136,11 +143,6 @@ static int raise_shared_limits(struct og_cuda_device *d)
 
 static int load_kernels(struct og_cuda_device *d)
 {
-	static const char *const names[] = {
-#define OG_CUDA_NAME(name) #name,
-		OG_CUDA_KERNELS(OG_CUDA_NAME)
-#undef OG_CUDA_NAME
-	};
 	int ret = og_cuda_check(
 		d, d->cu.cuModuleLoadData(&d->module, og_cuda_fatbin), "cuModuleLoadData");
 
@@ -243,16 +245,35 @@ void og_cuda_free_event(struct og_cuda_device *d, CUevent event)
 int og_cuda_launch(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
 	struct og_cuda_grid g, void **args)
 {
-	static const char *const names[] = {
-#define OG_CUDA_NAME(name) #name,
-		OG_CUDA_KERNELS(OG_CUDA_NAME)
-#undef OG_CUDA_NAME
-	};
-
 	return og_cuda_check_work(d,
 		d->cu.cuLaunchKernel(d->kernels[kernel], g.x, g.y, g.z, g.threads, 1, 1,
 			g.shared_bytes, stream, args, NULL),
 		names[kernel]);
+}
+
+int og_cuda_launch_together(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
+	struct og_cuda_grid g, void **args)
+{
+	return og_cuda_check_work(d,
+		d->cu.cuLaunchCooperativeKernel(d->kernels[kernel], g.x, g.y, g.z, g.threads, 1, 1,
+			g.shared_bytes, stream, args),
+		names[kernel]);
+}
+
+int og_cuda_fit(struct og_cuda_device *d, enum og_cuda_kernel kernel, uint32_t threads,
+	uint32_t shared_bytes, int *nb_blocks)
+{
+	int ret = og_cuda_check(d,
+		d->cu.cuFuncSetAttribute(d->kernels[kernel],
+			CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared_bytes),
+		"cuFuncSetAttribute");
+
+	if (ret < 0)
+		return ret;
+	return og_cuda_check(d,
+		d->cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+			nb_blocks, d->kernels[kernel], (int)threads, shared_bytes),
+		"cuOccupancyMaxActiveBlocksPerMultiprocessor");
 }
 
 static uint64_t now_ns(void)

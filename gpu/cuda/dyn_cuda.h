@@ -44,7 +44,9 @@
 	X(cuModuleUnload)                                                                          \
 	X(cuModuleGetFunction)                                                                     \
 	X(cuFuncSetAttribute)                                                                      \
-	X(cuLaunchKernel)
+	X(cuLaunchKernel)                                                                          \
+	X(cuLaunchCooperativeKernel)                                                               \
+	X(cuOccupancyMaxActiveBlocksPerMultiprocessor)
 
 struct og_cu {
 	void *library;
