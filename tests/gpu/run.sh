@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 out=${OUT:-$dir}
-programs="cuda_check cuda_draw cuda_bench cuda_logits"
+programs="cuda_check cuda_conveyor cuda_draw cuda_bench cuda_logits"
 section() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
@@ -112,6 +112,7 @@ status=$?
 wait
 [ "$status" = 77 ] && exit 77
 step "tokens drawn as the host draws them" 60 "$dir/cuda_draw"
+step "steps as one launch" 60 "$dir/cuda_conveyor"
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
 step "checks against transformers" 90 python3 tests/gpu/transformers_check.py "$dir/cuda_logits"
 : >"$out/results.jsonl"
@@ -123,6 +124,7 @@ step "benches" 90 bash -c bench
 step "benches of PyTorch and transformers" 120 bash -c torch_bench
 if [ -n "$sanitize" ] && command -v compute-sanitizer >/dev/null; then
   step "checks under compute-sanitizer" 200 compute-sanitizer --error-exitcode 3 "$dir/cuda_check" | tail -20
+  step "one launch under compute-sanitizer" 100 compute-sanitizer --error-exitcode 3 "$dir/cuda_conveyor" --tiny | tail -20
 fi
 section "results"
 grep -h "passed," "$out/check.log"
