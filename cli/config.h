@@ -41,8 +41,7 @@ struct og_config_list {
 struct og_config_model {
 	char name[OG_MODEL_NAME_BYTES]; /* of `[model NAME]`, or "" */
 	char path[PATH_MAX];
-	char backend[16];
-	char matmul[16];
+	char backend[16], decode[16], matmul[16];
 	char alias[OG_MODEL_NAME_BYTES];
 	uint64_t device, context, kv_memory, swap_memory, max_batch, queue, threads;
 	char weights[16], kv[8];

@@ -76,6 +76,8 @@ const struct og_config_key og_config_keys[] = {
 	{"model", "device", OG_CONFIG_UINT, MODEL_AT(device), "0", 0, 63, NULL, "number of the GPU"},
 	{"model", "matmul", OG_CONFIG_CHOICE, MODEL_AT(matmul), "own", 0, 0, "own|cublaslt",
 		"what multiplies prompts on a GPU; cublaslt: NVIDIA's library, if it is installed"},
+	{"model", "decode", OG_CONFIG_CHOICE, MODEL_AT(decode), "plain", 0, 0, "plain|conveyor",
+		"how a GPU computes up to 16 tokens of as many prompts, the same ones either way; conveyor: in one launch, which runs ahead to load weights"},
 	{"model", "context", OG_CONFIG_UINT, MODEL_AT(context), "0", 0, 1 << 22, NULL,
 		"tokens; 0: 4096, or what the model was made for where that is less"},
 	{"model", "kv_memory", OG_CONFIG_SIZE, MODEL_AT(kv_memory), "0", 0, 4096 * GIB, NULL,

@@ -121,6 +121,7 @@ static int open_model(struct og_node *n, const struct og_config_model *m)
 		.no_prefix_reuse = !m->prefix_reuse,
 		.fp8_weights = strcmp(m->weights, "fp8") == 0,
 		.fp8_kv = strcmp(m->kv, "fp8") == 0,
+		.conveyor = strcmp(m->decode, "conveyor") == 0,
 		.threads = (uint32_t)m->threads,
 		.background = true,
 	};

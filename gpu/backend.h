@@ -50,6 +50,12 @@ struct og_batch {
 	uint32_t *tokens;
 };
 
+/* How a device computes a step of few tokens, each of another sequence: the results are the same. */
+enum og_decode {
+	OG_DECODE_PLAIN,    /* as any other step */
+	OG_DECODE_CONVEYOR, /* as one launch, where the device can */
+};
+
 struct og_backend_opts {
 	const struct og_model *model; /* outlives the back end */
 	uint32_t nb_pages;
@@ -61,6 +67,7 @@ struct og_backend_opts {
 	bool fp8_weights; /* of the matrices of layers */
 	bool fp8_kv;
 	bool cublaslt; /* of cuda: prompts are multiplied by that library, if it is installed */
+	enum og_decode decode;
 };
 
 struct og_backend;

@@ -47,6 +47,7 @@ struct og_engine_opts {
 	bool no_prefix_reuse;       /* compute each prompt anew */
 	bool fp8_weights, fp8_kv;   /* on a device: half the bytes, and a little of the precision */
 	bool cublaslt;    /* on a GPU, prompts are multiplied by that library, if it is installed */
+	bool conveyor;    /* a device computes steps of few tokens as one launch, where it can */
 	uint32_t threads; /* 0: as many as this process may run on */
 	/*
 	 * Begun before the results of the one before are known: 1 or 2; 0: 2 where they overlap, on a

@@ -106,6 +106,7 @@ int og_engine_start_backend(struct og_engine *e)
 		.fp8_weights = e->start.fp8_weights,
 		.fp8_kv = e->start.fp8_kv,
 		.cublaslt = e->start.cublaslt,
+		.decode = e->start.conveyor ? OG_DECODE_CONVEYOR : OG_DECODE_PLAIN,
 	};
 	int ret = create_or_fall_back(e, &b);
 
@@ -175,6 +176,7 @@ int og_engine_open_model(
 	e->start.threads = opts->threads;
 	e->start.fp8_weights = opts->fp8_weights;
 	e->start.fp8_kv = opts->fp8_kv;
+	e->start.conveyor = opts->conveyor;
 	if (e->start.path)
 		return 0;
 	snprintf(err, err_bytes, "out of memory");

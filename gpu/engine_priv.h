@@ -123,6 +123,7 @@ struct og_engine {
 		bool is_pending, falls_back; /* to the CPU */
 		bool fp8_weights, fp8_kv;
 		bool cublaslt;
+		bool conveyor;
 		uint32_t device, threads;
 	} start;
 	int start_ret; /* released after start_err; 1: started */

@@ -49,7 +49,7 @@ template <int DIM> __device__ __forceinline__ uint32_t page_chunk(uint32_t r, ui
  * 64 rows of keys or values to shared memory, from value `first` of a head on; rows from `nb_rows` on
  * and what pads them are zero.
  */
-template <int DIM>
+template <int DIM, int THREADS = ATTENTION_THREADS>
 __device__ __forceinline__ void fetch_page(
 	uint4 *to, const __half *from, uint32_t nb_rows, const og_cuda_heads &s, uint32_t first = 0)
 {
@@ -57,8 +57,8 @@ __device__ __forceinline__ void fetch_page(
 
 	from += first;
 #pragma unroll 2
-	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / ATTENTION_THREADS; i++) {
-		uint32_t k = threadIdx.x + i * ATTENTION_THREADS, r = k / CHUNKS, c = k % CHUNKS;
+	for (int i = 0; i < OG_CUDA_BLOCK_TOKENS * CHUNKS / THREADS; i++) {
+		uint32_t k = threadIdx.x + i * THREADS, r = k / CHUNKS, c = k % CHUNKS;
 		bool is_there = r < nb_rows && first + c * 8 < s.head_dim;
 
 		if (s.is_vector) {
@@ -149,10 +149,10 @@ __device__ __forceinline__ uint32_t pack_f16(float a, float b)
 	return *(uint32_t *)&h;
 }
 
-/* mix += weights of 16 queries times 64 values. */
-template <int DIM>
-__device__ __forceinline__ void mix_page(
-	float mix[DIM / 8][4], const float p[8][4], const uint4 *values, uint32_t lane)
+/* mix += weights of 16 queries times 64 values: of these DIMS from `first` on. */
+template <int DIM, int DIMS = DIM>
+__device__ __forceinline__ void mix_page(float mix[DIMS / 8][4], const float p[8][4],
+	const uint4 *values, uint32_t lane, uint32_t first = 0)
 {
 #pragma unroll
 	for (int k = 0; k < 4; k++) {
@@ -162,11 +162,12 @@ __device__ __forceinline__ void mix_page(
 		uint32_t a3 = pack_f16(p[2 * k + 1][2], p[2 * k + 1][3]);
 
 #pragma unroll
-		for (int n = 0; n < DIM / 16; n++) {
+		for (int n = 0; n < DIMS / 16; n++) {
 			uint32_t b[4];
 
 			load_matrices_transposed(
-				b, values + page_chunk<DIM>(k * 16 + lane % 16, 2 * n + lane / 16));
+				b, values + page_chunk<DIM>(k * 16 + lane % 16,
+						    first / 8 + 2 * n + lane / 16));
 			mma_f16(mix[2 * n], a0, a1, a2, a3, b[0], b[1]);
 			mma_f16(mix[2 * n + 1], a0, a1, a2, a3, b[2], b[3]);
 		}
@@ -240,16 +241,17 @@ __device__ __forceinline__ void weigh_page(float p[8][4], float mix[DIM / 8][4],
 	}
 }
 
-template <int DIM>
-__device__ __forceinline__ void attend_page(float mix[DIM / 8][4], state st[2],
+/* A warp may mix DIMS values of the head only, from `first` on. */
+template <int DIM, int DIMS = DIM>
+__device__ __forceinline__ void attend_page(float mix[DIMS / 8][4], state st[2],
 	const uint4 query[DIM / 32][2], const uint4 *keys, const uint4 *values, uint32_t first_key,
-	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane)
+	const uint32_t at[2], const og_cuda_heads &s, uint32_t lane, uint32_t first = 0)
 {
 	float p[8][4] = {};
 
 	score_page<DIM>(p, query, keys, lane);
-	weigh_page<DIM>(p, mix, st, first_key, at, s, lane);
-	mix_page<DIM>(mix, p, values, lane);
+	weigh_page<DIMS>(p, mix, st, first_key, at, s, lane);
+	mix_page<DIM, DIMS>(mix, p, values, lane, first);
 }
 
 struct attention_args {
@@ -496,15 +498,10 @@ OG_CUDA_ATTENTION(32, e4m3, 32_e4m3, ATTENTION_THREADS, 4)
 OG_CUDA_ATTENTION(64, e4m3, 64_e4m3, ATTENTION_THREADS, 3)
 OG_CUDA_ATTENTION(128, e4m3, 128_e4m3, ATTENTION_THREADS, 2)
 
-/* Grid: rows, heads; padded_dim threads. */
-extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
-	attention_merge(attention_args a, og_cuda_heads s, const og_cuda_row *__restrict__ rows)
+/* Value `d` of a query whose splits first … last lie from `at` on. */
+__device__ __forceinline__ float merge_splits(const attention_args &a, const og_cuda_heads &s,
+	size_t at, uint32_t first, uint32_t last, uint32_t d)
 {
-	uint32_t row = blockIdx.x, head = blockIdx.y, d = threadIdx.x;
-	uint32_t split_tokens = OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS;
-	uint32_t first = window_start(s, rows[row].pos) / split_tokens;
-	uint32_t last = rows[row].pos / split_tokens;
-	size_t at = ((size_t)row * s.nb_heads + head) * a.nb_splits;
 	state all = {-INFINITY, 0};
 	float total = 0;
 
@@ -514,7 +511,20 @@ extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
 		merge_factors(all, a.states[at + i], keep, take);
 		total = merged(total, a.mixes[(at + i) * s.padded_dim + d], keep, take);
 	}
+	return __fdiv_rn(total, all.sum);
+}
+
+/* Grid: rows, heads; padded_dim threads. */
+extern "C" __global__ void __launch_bounds__(OG_CUDA_HEAD_DIM_MAX)
+	attention_merge(attention_args a, og_cuda_heads s, const og_cuda_row *__restrict__ rows)
+{
+	uint32_t row = blockIdx.x, head = blockIdx.y, d = threadIdx.x;
+	uint32_t split_tokens = OG_CUDA_BLOCK_TOKENS * OG_CUDA_SPLIT_BLOCKS;
+	uint32_t first = window_start(s, rows[row].pos) / split_tokens;
+	uint32_t last = rows[row].pos / split_tokens;
+	size_t at = ((size_t)row * s.nb_heads + head) * a.nb_splits;
+
 	if (d < s.head_dim)
 		a.out[(size_t)row * a.kp + head * s.head_dim + d] =
-			__float2bfloat16_rn(__fdiv_rn(total, all.sum));
+			__float2bfloat16_rn(merge_splits(a, s, at, first, last, d));
 }

@@ -310,6 +310,7 @@ static int create(
 		return ret;
 	c->model = opts->model;
 	c->context = opts->context;
+	c->decode = opts->decode;
 	c->rows_max = opts->rows_max;
 	c->nb_pages = opts->nb_pages;
 	c->tables_max = (uint32_t)OG_MIN(per_row * opts->rows_max, UINT32_MAX / 8);
@@ -326,7 +327,11 @@ static int create(
 					       : og_cuda_weights_upload(&c->w, &c->d, opts->model);
 	if (ret == 0) /* some frequencies come with the weights */
 		ret = send_turns(c, false);
-	return ret == 0 ? send_turns(c, true) : ret;
+	if (ret == 0)
+		ret = send_turns(c, true);
+	if (ret == 0 && (c->decode == OG_DECODE_CONVEYOR || c->tuning.decode == 2))
+		ret = og_cuda_conveyor_create(c);
+	return ret;
 }
 
 int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts *opts, int device,
@@ -357,6 +362,11 @@ int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts
 	}
 	*out = &c->base;
 	return 0;
+}
+
+uint64_t og_cuda_forward_conveyor_steps(const struct og_backend *b)
+{
+	return OG_CONTAINER_OF(b, struct og_cuda, base)->conveyor.nb_steps;
 }
 
 struct og_cuda_device *og_cuda_forward_device(struct og_backend *b)

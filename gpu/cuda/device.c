@@ -64,7 +64,7 @@ int og_cuda_check_work(struct og_cuda_device *d, CUresult result, const char *wh
 	return ret;
 }
 
-static int get_attribute(struct og_cuda_device *d, CUdevice_attribute attribute, int *out)
+int og_cuda_attribute(struct og_cuda_device *d, CUdevice_attribute attribute, int *out)
 {
 	return og_cuda_check(
 		d, d->cu.cuDeviceGetAttribute(out, attribute, d->device), "cuDeviceGetAttribute");
@@ -88,11 +88,12 @@ static int find_device(struct og_cuda_device *d, int index, char *err, size_t er
 	ret = og_cuda_check(
 		d, d->cu.cuDeviceGetName(d->name, sizeof(d->name), d->device), "cuDeviceGetName");
 	if (ret == 0)
-		ret = get_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major);
+		ret = og_cuda_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, &major);
 	if (ret == 0)
-		ret = get_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor);
+		ret = og_cuda_attribute(d, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, &minor);
 	if (ret == 0)
-		ret = get_attribute(d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &d->nb_processors);
+		ret = og_cuda_attribute(
+			d, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, &d->nb_processors);
 	d->compute_capability = 10 * major + minor;
 	if (ret < 0) {
 		snprintf(err, err_bytes, "CUDA device %d does not describe itself", index);
@@ -259,6 +260,22 @@ int og_cuda_launch_together(struct og_cuda_device *d, CUstream stream, enum og_c
 		d->cu.cuLaunchCooperativeKernel(d->kernels[kernel], g.x, g.y, g.z, g.threads, 1, 1,
 			g.shared_bytes, stream, args),
 		kernel_names[kernel]);
+}
+
+int og_cuda_fit(struct og_cuda_device *d, enum og_cuda_kernel kernel, uint32_t threads,
+	uint32_t shared_bytes, int *nb_blocks)
+{
+	int ret = og_cuda_check(d,
+		d->cu.cuFuncSetAttribute(d->kernels[kernel],
+			CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, (int)shared_bytes),
+		"cuFuncSetAttribute");
+
+	if (ret < 0)
+		return ret;
+	return og_cuda_check(d,
+		d->cu.cuOccupancyMaxActiveBlocksPerMultiprocessor(
+			nb_blocks, d->kernels[kernel], (int)threads, shared_bytes),
+		"cuOccupancyMaxActiveBlocksPerMultiprocessor");
 }
 
 static uint64_t now_ns(void)

@@ -64,6 +64,9 @@ enum { OG_CUDA_WAIT_MS = 30 * 1000 };
 	X(attention_split_128_e4m3)                                                                \
 	X(attention_split_256)                                                                     \
 	X(attention_merge)                                                                         \
+	X(conveyor_32)                                                                             \
+	X(conveyor_64)                                                                             \
+	X(conveyor_128)                                                                            \
 	X(draw_tokens)
 
 enum og_cuda_kernel {
@@ -119,9 +122,14 @@ void og_cuda_free_host(struct og_cuda_device *d, void *p);
 /* `args`: a pointer to each of the kernel's parameters. */
 int og_cuda_launch(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
 	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
-/* The same for blocks that wait for each other: all are live at once, or the launch fails. */
+/* The same, with all blocks there at once. */
 int og_cuda_launch_together(struct og_cuda_device *d, CUstream stream, enum og_cuda_kernel kernel,
 	struct og_cuda_grid grid, void **args) OG_MUST_CHECK;
+/* *nb_blocks: so many of them a processor holds, with shared memory that is allowed from here on. */
+int og_cuda_fit(struct og_cuda_device *d, enum og_cuda_kernel kernel, uint32_t threads,
+	uint32_t shared_bytes, int *nb_blocks) OG_MUST_CHECK;
+int og_cuda_attribute(
+	struct og_cuda_device *d, CUdevice_attribute attribute, int *out) OG_MUST_CHECK;
 /* Until all of `stream` up to now is done. */
 int og_cuda_wait(struct og_cuda_device *d, CUstream stream) OG_MUST_CHECK;
 /*

@@ -45,7 +45,8 @@
 	X(cuModuleGetFunction)                                                                     \
 	X(cuFuncSetAttribute)                                                                      \
 	X(cuLaunchKernel)                                                                          \
-	X(cuLaunchCooperativeKernel)
+	X(cuLaunchCooperativeKernel)                                                               \
+	X(cuOccupancyMaxActiveBlocksPerMultiprocessor)
 
 struct og_cu {
 	void *library;

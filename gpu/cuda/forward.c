@@ -189,12 +189,18 @@ static int cap_logits(struct og_cuda *c, uint64_t n)
 		args);
 }
 
-/* c->logits = those of `n` wanted rows. */
-static int compute_logits(struct og_cuda *c, uint32_t at, uint32_t n)
+/* *out: where those of `n` wanted rows lie. */
+static int compute_logits(struct og_cuda *c, uint32_t at, uint32_t n, CUdeviceptr *out)
 {
 	uint32_t vocab = c->model->hp.vocab;
-	int ret = norm(c, c->w.output_norm, c->now->wanted + at * sizeof(uint32_t), n);
+	int ret;
 
+	*out = c->logits;
+	if (c->now->has_logits) {
+		*out += at * (uint64_t)vocab * sizeof(float);
+		return 0;
+	}
+	ret = norm(c, c->w.output_norm, c->now->wanted + at * sizeof(uint32_t), n);
 	if (ret == 0)
 		ret = multiply(c, &c->w.output, c->h, c->logits, n, vocab, OG_CUDA_STORE);
 	return ret < 0 ? ret : cap_logits(c, (uint64_t)n * vocab);
@@ -204,8 +210,7 @@ static int compute_logits(struct og_cuda *c, uint32_t at, uint32_t n)
 static int draw_tokens(struct og_cuda *c)
 {
 	const struct og_cuda_step *s = c->now;
-	struct og_cuda_drawing g = {.logits = c->logits,
-		.drawn = c->drawn,
+	struct og_cuda_drawing g = {.drawn = c->drawn,
 		.scratch = c->draw_scratch,
 		.results = s->results,
 		.vocab = c->model->hp.vocab,
@@ -215,7 +220,7 @@ static int draw_tokens(struct og_cuda *c)
 	for (uint32_t at = 0; at < s->nb_draws && ret == 0; at += OG_CUDA_LOGIT_ROWS) {
 		g.nb_rows = OG_MIN(s->nb_draws - at, (uint32_t)OG_CUDA_LOGIT_ROWS);
 		g.draws = s->draws + at * sizeof(struct og_cuda_draw);
-		ret = compute_logits(c, at, g.nb_rows);
+		ret = compute_logits(c, at, g.nb_rows, &g.logits);
 		if (ret == 0)
 			ret = og_cuda_draw_tokens(&c->d, &g);
 	}
@@ -232,19 +237,38 @@ static int write_logits(struct og_cuda *c, float *out)
 	for (uint32_t at = 0; at < s->nb_logits && ret == 0; at += OG_CUDA_LOGIT_ROWS) {
 		uint32_t n = OG_MIN(s->nb_logits - at, (uint32_t)OG_CUDA_LOGIT_ROWS);
 		size_t row_bytes = vocab * sizeof(float);
+		CUdeviceptr logits;
 
-		ret = compute_logits(c, s->nb_draws + at, n);
+		ret = compute_logits(c, s->nb_draws + at, n, &logits);
 		if (ret == 0)
 			ret = og_cuda_check_work(&c->d,
 				c->d.cu.cuMemcpyDtoHAsync(
-					c->host_logits, c->logits, n * row_bytes, c->d.stream),
+					c->host_logits, logits, n * row_bytes, c->d.stream),
 				"cuMemcpyDtoHAsync");
 		if (ret == 0)
 			ret = og_cuda_wait(&c->d, c->d.stream);
+		if (ret == 0)
+			ret = og_cuda_conveyor_check(c);
 		for (uint32_t i = 0; i < n && ret == 0; i++)
 			memcpy(out + (size_t)c->logits_at[at + i] * vocab,
 				c->host_logits + (size_t)i * vocab, row_bytes);
 		c->base.host_bytes_total += n * row_bytes;
+	}
+	return ret;
+}
+
+/* Up to what the last layer leaves in x. */
+static int compute_layers(struct og_cuda *c)
+{
+	int ret = embed(c);
+
+	for (uint32_t i = 0; i < c->model->hp.nb_layers && ret == 0; i++) {
+		c->heads.layer = i;
+		c->heads.window =
+			c->model->hp.windowed[i] ? c->model->hp.window : OG_CUDA_NO_WINDOW;
+		ret = attention_block(c, &c->w.layers[i]);
+		if (ret == 0)
+			ret = ff_block(c, &c->w.layers[i]);
 	}
 	return ret;
 }
@@ -256,15 +280,8 @@ static int launch_step(struct og_cuda *c, const struct og_batch *batch)
 	if (ret == 0)
 		ret = send_inputs(c);
 	if (ret == 0)
-		ret = embed(c);
-	for (uint32_t i = 0; i < c->model->hp.nb_layers && ret == 0; i++) {
-		c->heads.layer = i;
-		c->heads.window =
-			c->model->hp.windowed[i] ? c->model->hp.window : OG_CUDA_NO_WINDOW;
-		ret = attention_block(c, &c->w.layers[i]);
-		if (ret == 0)
-			ret = ff_block(c, &c->w.layers[i]);
-	}
+		ret = og_cuda_conveyor_takes(c, batch) ? og_cuda_conveyor_step(c)
+						       : compute_layers(c);
 	if (ret == 0)
 		ret = draw_tokens(c);
 	if (ret == 0)
@@ -315,6 +332,8 @@ static int cuda_collect(struct og_backend *b)
 	ret = og_cuda_device_enter(&c->d);
 	if (ret == 0)
 		ret = og_cuda_wait_event(&c->d, s->done, &words);
+	if (ret == 0)
+		ret = og_cuda_conveyor_check(c);
 	c->base.is_lost = c->d.is_lost;
 	if (ret < 0)
 		return ret;
@@ -388,6 +407,7 @@ void og_cuda_forward_destroy(struct og_backend *b)
 	free(c->logits_at);
 	og_cuda_free_host(&c->d, c->host_logits);
 	og_cuda_free_host(&c->d, c->host_page);
+	og_cuda_conveyor_destroy(c);
 	og_cuda_weights_fini(&c->w, &c->d);
 	og_cuda_device_close(&c->d);
 	free(c);

@@ -8,6 +8,10 @@
  * scale is a power of two for each token and head, as keys of some models reach far beyond 448, and
  * values of others stay far below 1.
  *
+ * A step of up to 16 rows, each of a sequence of its own, may be one launch instead (conveyor.cuh), with
+ * the same bits: where the options say so, weights and pages are not fp8, the device has cooperative launches, and rows times
+ * splits of the longest are within OG_CUDA_SPLIT_UNITS.
+ *
  * Tokens are drawn in the same stream: each goes to pinned memory, and stays on the device for the
  * next step. Each step in flight has buffers of its own for what it is given. Rows that want logits
  * make the submit wait for them.
@@ -26,8 +30,9 @@
 /* For tests and benches. */
 struct og_cuda_tuning {
 	enum og_cuda_matmul matmul;
-	int attention;       /* 0: by shape, 1: serial, 2: split */
-	bool cublaslt;       /* at create as if the options said so; later, whether it is used */
+	int attention; /* 0: by shape, 1: serial, 2: split */
+	int decode;    /* 0: as the options say, 1: plain, 2: by conveyor, if it was so at create */
+	bool cublaslt; /* at create as if the options said so; later, whether it is used */
 	uint32_t wait_ms;    /* until a device is given up; 0: OG_CUDA_WAIT_MS */
 	bool random_weights; /* of this seed's shape instead of the model's: its data is not read */
 };
@@ -35,6 +40,8 @@ struct og_cuda_tuning {
 int og_cuda_forward_create(struct og_backend **out, const struct og_backend_opts *opts, int device,
 	og_cuda_log_fn *log, const struct og_cuda_tuning *tuning, char *err,
 	size_t err_bytes) OG_MUST_CHECK;
+/* Steps that were one launch. */
+uint64_t og_cuda_forward_conveyor_steps(const struct og_backend *b);
 /*
  * The device of a back end made above, for benches; whether cuBLASLt started; and changed tuning, but
  * for random_weights.

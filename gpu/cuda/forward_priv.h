@@ -3,6 +3,7 @@
  * the whole. All of it belongs to the engine's thread.
  */
 #pragma once
+#include "gpu/cuda/conveyor.h"
 #include "gpu/cuda/cublaslt.h"
 #include "gpu/cuda/forward.h"
 #include "gpu/cuda/weights.h"
@@ -39,13 +40,35 @@ struct og_cuda_step {
 	CUevent done;
 	uint32_t number;
 	uint32_t nb_rows, nb_tiles, nb_draws, nb_logits, nb_splits;
+	bool has_logits;  /* of all wanted rows: computed with the rest */
 	uint32_t *tokens; /* the batch's */
+};
+
+/* A schedule on the host, while it is made. */
+struct og_conveyor_schedule {
+	struct og_conveyor_op *ops;
+	struct og_conveyor_product *products;
+	uint32_t nb_ops, nb_products;
+};
+
+/* Steps as one launch. */
+struct og_cuda_conveyor {
+	bool is_there; /* else the device lacks something, or nobody asked for it */
+	enum og_cuda_kernel kernel;
+	uint32_t shared_bytes;
+	uint32_t nb_ops, nb_products, nb_meetings, nb_end_meetings;
+	uint32_t met; /* what the device's counter of meetings will be at */
+	uint64_t nb_steps;
+	struct og_conveyor_args args; /* those of all steps */
+	CUdeviceptr memory;           /* what they point into */
+	uint32_t *gave_up;            /* pinned */
 };
 
 struct og_cuda {
 	struct og_backend base;
 	struct og_cuda_device d;
 	struct og_cuda_tuning tuning;
+	enum og_decode decode;
 	const struct og_model *model;
 	struct og_cuda_weights w;
 	struct og_cuda_heads heads;
@@ -78,10 +101,32 @@ struct og_cuda {
 	CUdeviceptr x, h, qkv, q, att, act, mixes, states, logits;
 	CUdeviceptr gates; /* where a library multiplies, what it makes of gate and up */
 	CUdeviceptr delta; /* what a block gives, where it is not simply added; 0: it is */
+	struct og_cuda_conveyor conveyor;
 };
 
 /* Fills the step `c->now` from a batch; negative errno, and nothing has started, if it makes no sense. */
 int og_cuda_plan(struct og_cuda *c, const struct og_batch *b) OG_MUST_CHECK;
+
+/*
+ * All steps of the model, for blocks of that number. Returns 0, -ENOMEM, or -EINVAL where a matrix lacks
+ * padding. Who made it checks it: 0, or -EINVAL where it misses or doubles a part of a product, loads
+ * ahead what is not multiplied, or reads what others may not have written.
+ */
+int og_conveyor_schedule_make(struct og_conveyor_schedule *out, const struct og_cuda *c,
+	uint32_t nb_blocks) OG_MUST_CHECK;
+int og_conveyor_schedule_check(
+	const struct og_conveyor_schedule *s, uint32_t nb_blocks) OG_MUST_CHECK;
+void og_conveyor_schedule_fini(struct og_conveyor_schedule *s);
+
+/* When buffers and weights are there. 0 also where the device cannot: then steps are plain. */
+int og_cuda_conveyor_create(struct og_cuda *c) OG_MUST_CHECK;
+void og_cuda_conveyor_destroy(struct og_cuda *c);
+/* Is the step that was planned from `b` one for it? */
+bool og_cuda_conveyor_takes(const struct og_cuda *c, const struct og_batch *b);
+/* The planned step up to the logits of wanted rows: those that draw, then the others. */
+int og_cuda_conveyor_step(struct og_cuda *c) OG_MUST_CHECK;
+/* After a wait for a step: -EIO where it was given up, which loses the device. */
+int og_cuda_conveyor_check(struct og_cuda *c) OG_MUST_CHECK;
 
 extern const struct og_backend_ops og_cuda_ops;
 void og_cuda_forward_destroy(struct og_backend *b);

@@ -3,6 +3,7 @@
  */
 #include "gpu/cuda/attention.cuh"
 #include "gpu/cuda/attention_wide.cuh"
+#include "gpu/cuda/conveyor.cuh"
 #include "gpu/cuda/draw.cuh"
 #include "gpu/cuda/gates.cuh"
 #include "gpu/cuda/matmul.cuh"

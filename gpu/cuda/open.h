@@ -20,7 +20,7 @@ struct og_cuda_module {
 		char *err, size_t err_bytes);
 };
 #define OG_CUDA_ENTRY "og_cuda_module"
-enum { OG_CUDA_MODULE_VERSION = 3 };
+enum { OG_CUDA_MODULE_VERSION = 4 };
 
 /* Does a driver say that there is a device? Takes well below a millisecond without a driver. */
 bool og_cuda_is_present(void);

@@ -83,6 +83,7 @@ int og_cuda_plan(struct og_cuda *c, const struct og_batch *b)
 
 	s->nb_rows = b->nb_rows;
 	s->nb_tiles = s->nb_draws = s->nb_logits = s->nb_splits = 0;
+	s->has_logits = false;
 	s->tokens = b->tokens;
 	c->nb_parts = 0;
 	for (uint32_t i = 0; i < b->nb_rows; i = end) {

@@ -1,5 +1,6 @@
 /*
- * ptx.cuh: single instructions that C++ has no word for: the tensor core, asynchronous copies, loads.
+ * ptx.cuh: single instructions that C++ has no word for: the tensor core, asynchronous copies, loads,
+ * and what orders the memory of blocks.
  *
  * All inline assembly of the kernels is here, so that tests can run them on the host with another
  * file of this name (tests/gpu/host).
@@ -72,4 +73,46 @@ __device__ __forceinline__ uint4 load_weights(const void *p)
 		     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
 		     : "l"(p));
 	return v;
+}
+
+/* The line of `p` to the second-level cache. */
+__device__ __forceinline__ void prefetch(const void *p)
+{
+	asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+/* What this thread and, through a barrier, its block wrote is there for who sees the sum. */
+__device__ __forceinline__ void add_release(uint32_t *p, uint32_t n)
+{
+	asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(p), "r"(n) : "memory");
+}
+
+/* The other side of it; also what a first-level cache holds is read anew from here on. */
+__device__ __forceinline__ uint32_t load_acquire(const uint32_t *p)
+{
+	uint32_t v;
+
+	asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+	return v;
+}
+
+/* Both at once. Returns what was there. */
+__device__ __forceinline__ uint32_t add_acq_rel(uint32_t *p, uint32_t n)
+{
+	uint32_t v;
+
+	asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;"
+		     : "=r"(v)
+		     : "l"(p), "r"(n)
+		     : "memory");
+	return v;
+}
+
+/* Of this processor. */
+__device__ __forceinline__ uint64_t clock_now()
+{
+	uint64_t t;
+
+	asm volatile("mov.u64 %0, %%clock64;" : "=l"(t)::"memory");
+	return t;
 }

@@ -6,7 +6,37 @@
 #include "gpu/cuda/fp8.cuh"
 #include "gpu/cuda/mma.cuh"
 
-enum { ROW_THREADS = 256, HEAD_THREADS = 64 };
+enum { ROW_THREADS = 256, HEAD_THREADS = 64, ROW_BATCH = 8 };
+
+/*
+ * A thread's values of a row, in order and in batches: all of load(k, i) before any of use(k, i), whose
+ * stores would hold the next loads back. k counts in the batch.
+ */
+template <class LOAD, class USE>
+__device__ __forceinline__ void each_of_row(uint32_t width, LOAD load, USE use)
+{
+	for (uint32_t i = threadIdx.x; i < width; i += ROW_BATCH * ROW_THREADS) {
+#pragma unroll
+		for (int k = 0; k < ROW_BATCH; k++)
+			if (i + k * ROW_THREADS < width)
+				load(k, i + k * ROW_THREADS);
+#pragma unroll
+		for (int k = 0; k < ROW_BATCH; k++)
+			if (i + k * ROW_THREADS < width)
+				use(k, i + k * ROW_THREADS);
+	}
+}
+
+/* A row of the embedding times `scale`. */
+__device__ __forceinline__ void embed_row(
+	float *x, const __nv_bfloat16 *from, uint32_t width, float scale)
+{
+	float v[ROW_BATCH] = {};
+
+	each_of_row(
+		width, [&](int k, uint32_t i) { v[k] = __bfloat162float(from[i]); },
+		[&](int k, uint32_t i) { x[i] = v[k] * scale; });
+}
 
 /* x (rows, width) f32 = embedding rows times `scale`; of tokens drawn before, where a row says so. */
 extern "C" __global__ void __launch_bounds__(ROW_THREADS) embed_rows(float *__restrict__ x,
@@ -14,38 +44,40 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS) embed_rows(float *__re
 	const uint32_t *__restrict__ drawn, uint32_t width, uint32_t kp, float scale)
 {
 	uint32_t token = rows[blockIdx.x].token;
-	const __nv_bfloat16 *from;
 
 	if (token & OG_CUDA_DRAWN)
 		token = drawn[token - OG_CUDA_DRAWN];
-	from = embedding + (size_t)token * kp;
-
-	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
-		x[(size_t)blockIdx.x * width + i] = __bfloat162float(from[i]) * scale;
+	embed_row(x + (size_t)blockIdx.x * width, embedding + (size_t)token * kp, width, scale);
 }
 
 /*
- * cosine and sine (rows, half), times `magnitude`: of the angles in turns, whose whole part double
- * takes off exactly.
+ * Of one pair at one position, times `magnitude`: of the angle in turns, whose whole part double takes
+ * off exactly.
  */
+__device__ __forceinline__ void rope_angle(
+	float *cosine, float *sine, uint32_t pos, double turns, float magnitude)
+{
+	double angle = __dmul_rn(pos, turns);
+	float s, c;
+
+	angle -= rint(angle);
+	sincospif((float)(2 * angle), &s, &c);
+	*sine = s * magnitude;
+	*cosine = c * magnitude;
+}
+
+/* cosine and sine (rows, half) */
 extern "C" __global__ void rope_angles(float *__restrict__ cosine, float *__restrict__ sine,
 	const double *__restrict__ turns, const og_cuda_row *__restrict__ rows, uint32_t half,
 	uint32_t nb_rows, float magnitude)
 {
 	uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-	double angle;
-	float s, c;
 
-	if (i >= half * nb_rows)
-		return;
-	angle = rows[i / half].pos * turns[i % half];
-	angle -= rint(angle);
-	sincospif((float)(2 * angle), &s, &c);
-	sine[i] = s * magnitude;
-	cosine[i] = c * magnitude;
+	if (i < half * nb_rows)
+		rope_angle(cosine + i, sine + i, rows[i / half].pos, turns[i % half], magnitude);
 }
 
-/* The sum of all threads' values, in all of them. Once per launch. */
+/* The sum of all threads' values, in all of them. They meet before the next one. */
 template <int THREADS> __device__ __forceinline__ float sum_of_block(float v)
 {
 	__shared__ float sums[THREADS / 32];
@@ -80,6 +112,25 @@ template <int THREADS> __device__ __forceinline__ float max_of_block(float v)
 	return v;
 }
 
+/* h bf16 = x / rms(x) * w: one row. */
+__device__ __forceinline__ void norm_row(
+	__nv_bfloat16 *h, const float *from, const float *w, uint32_t width, float eps)
+{
+	float sum = 0, scale, v[ROW_BATCH] = {}, factor[ROW_BATCH] = {};
+
+	each_of_row(
+		width, [&](int k, uint32_t i) { v[k] = from[i]; },
+		[&](int k, uint32_t) { sum = __fmaf_rn(v[k], v[k], sum); });
+	scale = rsqrtf(sum_of_block<ROW_THREADS>(sum) / width + eps);
+	each_of_row(
+		width,
+		[&](int k, uint32_t i) {
+			v[k] = from[i];
+			factor[k] = w[i];
+		},
+		[&](int k, uint32_t i) { h[i] = __float2bfloat16_rn(v[k] * scale * factor[k]); });
+}
+
 /*
  * h (rows, kp) bf16 = x / rms(x) * w; x (rows, width) f32. With `wanted` row i of h is that of row
  * wanted[i] of x.
@@ -88,14 +139,32 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS) rms_norm(__nv_bfloat16
 	const float *__restrict__ x, const float *__restrict__ w,
 	const uint32_t *__restrict__ wanted, uint32_t width, uint32_t kp, float eps)
 {
-	const float *from = x + (size_t)(wanted ? wanted[blockIdx.x] : blockIdx.x) * width;
-	float sum = 0, scale;
+	uint32_t row = wanted ? wanted[blockIdx.x] : blockIdx.x;
 
-	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
-		sum = __fmaf_rn(from[i], from[i], sum);
-	scale = rsqrtf(sum_of_block<ROW_THREADS>(sum) / width + eps);
-	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
-		h[(size_t)blockIdx.x * kp + i] = __float2bfloat16_rn(from[i] * scale * w[i]);
+	norm_row(h + (size_t)blockIdx.x * kp, x + (size_t)row * width, w, width, eps);
+}
+
+/* One row of add_rows. */
+__device__ __forceinline__ void add_row(
+	float *x, float *delta, const float *bias, const float *w, uint32_t width, float eps)
+{
+	float sum = 0, scale = 1, v[ROW_BATCH] = {}, old[ROW_BATCH] = {};
+
+	each_of_row(
+		width, [&](int k, uint32_t i) { v[k] = delta[i] + (bias ? bias[i] : 0); },
+		[&](int k, uint32_t i) {
+			delta[i] = v[k];
+			sum = __fmaf_rn(v[k], v[k], sum);
+		});
+	if (w)
+		scale = rsqrtf(sum_of_block<ROW_THREADS>(sum) / width + eps);
+	each_of_row(
+		width,
+		[&](int k, uint32_t i) {
+			v[k] = w ? delta[i] * scale * w[i] : delta[i];
+			old[k] = x[i];
+		},
+		[&](int k, uint32_t i) { x[i] = __fadd_rn(old[k], v[k]); });
 }
 
 /*
@@ -106,20 +175,14 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 	add_rows(float *__restrict__ x, float *__restrict__ delta, const float *__restrict__ bias,
 		const float *__restrict__ w, uint32_t width, float eps)
 {
-	float sum = 0, scale = 1;
+	size_t at = (size_t)blockIdx.x * width;
 
-	x += (size_t)blockIdx.x * width;
-	delta += (size_t)blockIdx.x * width;
-	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS) {
-		float v = delta[i] + (bias ? bias[i] : 0);
+	add_row(x + at, delta + at, bias, w, width, eps);
+}
 
-		delta[i] = v;
-		sum = __fmaf_rn(v, v, sum);
-	}
-	if (w)
-		scale = rsqrtf(sum_of_block<ROW_THREADS>(sum) / width + eps);
-	for (uint32_t i = threadIdx.x; i < width; i += ROW_THREADS)
-		x[i] = __fadd_rn(x[i], w ? delta[i] * scale * w[i] : delta[i]);
+__device__ __forceinline__ float capped(float x, float cap)
+{
+	return cap * tanhf(x / cap);
 }
 
 /* x = cap * tanh(x / cap) */
@@ -129,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(ROW_THREADS)
 	uint64_t i = blockIdx.x * (uint64_t)ROW_THREADS + threadIdx.x;
 
 	if (i < n)
-		x[i] = cap * tanhf(x[i] / cap);
+		x[i] = capped(x[i], cap);
 }
 
 /* Always finite: a masked key must not turn into NaN when it is multiplied by zero. */
@@ -154,7 +217,7 @@ struct plain_head {
 	}
 };
 
-/* Value `i` of a head after rotation. */
+/* Value `i` of a head after rotation: the roundings are spelt out, so every kernel gives the same bits. */
 __device__ __forceinline__ float rotated(const plain_head &head, uint32_t i, const og_cuda_heads &s,
 	const float *cosine, const float *sine)
 {
@@ -168,7 +231,8 @@ __device__ __forceinline__ float rotated(const plain_head &head, uint32_t i, con
 	pair = s.rope_halves ? i % half : i / 2;
 	other = s.rope_halves ? (is_second ? i - half : i + half) : i ^ 1;
 	w = head[other];
-	return is_second ? w * sine[pair] + v * cosine[pair] : v * cosine[pair] - w * sine[pair];
+	w = is_second ? w : -w;
+	return __fmaf_rn(v, cosine[pair], __fmul_rn(w, sine[pair]));
 }
 
 /* The `at`th key or value of a page; values(i) is that of its head. */

@@ -9,6 +9,8 @@
  * are computed by our kernels and by it. Steps include the copy of logits to the host, or where it says
  * so, draw their tokens on the device, each step begun before the one before is over. The same once
  * more with weights, and with keys and values in e4m3. GB/s count the bytes that such a step reads.
+ * Steps of up to 16 rows are timed by the plain path and as one launch (conveyor), in turns, drawn; and
+ * a launch of a model with next to no weights is, which shows what it costs that processors meet.
  * Medians of RUNS.
  *
  * Exits 77 without a device. --smoke: a tiny shape, to see that it runs.
@@ -461,6 +463,43 @@ static void bench_drawn(struct bench *b, uint32_t batch, uint32_t pos)
 	report(label, host_bytes, "bytes/step", t);
 }
 
+/* Plain and by conveyor, each twice in turns: the better of each. */
+static void bench_both(struct bench *b, uint32_t batch, uint32_t pos)
+{
+	static const char *const names[] = {"", "plain", "conveyor"};
+	double bytes = weight_bytes(b) + batch * kv_bytes(b, pos + 1),
+	       best[3] = {0, INFINITY, INFINITY}, host_bytes;
+	char label[96];
+
+	for (int i = 0; i < 4; i++) {
+		int by = 1 + i % 2;
+		double t;
+
+		og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){.decode = by});
+		t = time_ahead(b, batch, pos, &host_bytes);
+		best[by] = fmin(best[by], t);
+	}
+	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){.decode = 1});
+	for (int by = 1; by <= 2; by++) {
+		snprintf(label, sizeof(label), "%s, batch %u, context %u", names[by], batch,
+			pos + 1);
+		report(label, batch / best[by], "tokens/s", best[by]);
+		strcat(label, ", bytes");
+		report(label, bytes / best[by] / 1e9, "GB/s", best[by]);
+	}
+	snprintf(label, sizeof(label), "conveyor over plain, batch %u, context %u", batch, pos + 1);
+	report(label, best[1] / best[2], "times as fast", best[2]);
+}
+
+static void bench_conveyor(struct bench *b)
+{
+	static const uint32_t batches[] = {1, 8, 16}, contexts[] = {256, CONTEXT};
+
+	for (size_t i = 0; i < OG_ARRAY_LEN(batches); i++)
+		for (size_t k = 0; k < OG_ARRAY_LEN(contexts); k++)
+			bench_both(b, batches[i], contexts[k] - 1);
+}
+
 static void bench_prefill(struct bench *b, uint32_t n, const char *by)
 {
 	const struct og_hparams *hp = &b->m->hp;
@@ -492,16 +531,18 @@ static void bench_steps(struct bench *b)
 	bench_prefill(b, many, "");
 	if (!og_cuda_forward_has_cublaslt(b->b))
 		return;
-	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){.cublaslt = true});
+	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){.cublaslt = true, .decode = 1});
 	bench_prefill(b, 128, ", cublaslt");
 	bench_prefill(b, OG_MIN(512u, many), ", cublaslt");
 	bench_prefill(b, many, ", cublaslt");
-	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){0});
+	og_cuda_forward_tune(b->b, &(struct og_cuda_tuning){.decode = 1});
 }
 
 static int start(struct bench *b, bool fp8_weights, bool fp8_kv)
 {
-	struct og_cuda_tuning tuning = {.random_weights = true, .cublaslt = !fp8_weights};
+	struct og_cuda_tuning tuning = {.random_weights = true,
+		.cublaslt = !fp8_weights,
+		.decode = fp8_weights || fp8_kv ? 1 : 2};
 	struct og_backend_opts opts = {.model = b->m,
 		.nb_pages = BATCH_MAX * SEQ_PAGES,
 		.rows_max = CONTEXT,
@@ -524,6 +565,39 @@ static void bench_fp8(struct bench *b)
 		bench_steps(b);
 		b->b->ops->destroy(b->b);
 	}
+}
+
+/* What meetings take: of a model so small that it does little else. */
+static void bench_meetings(void)
+{
+	static const uint8_t untied;
+	struct og_model model = {.hp = shape(), .output.data = &untied};
+	struct og_cuda_tuning tuning = {.random_weights = true, .decode = 2};
+	struct og_backend_opts opts = {
+		.model = &model, .nb_pages = SEQ_PAGES, .rows_max = OG_STEPS_MAX};
+	struct bench b = {.m = &model};
+	double host_bytes, t;
+	int ret;
+
+	model.hp.nb_layers = smoke ? 2 : 64;
+	model.hp.width = model.hp.ff_width = model.hp.vocab = 512;
+	model.hp.nb_heads = 4;
+	model.hp.nb_kv_heads = 1;
+	model.layers = calloc(model.hp.nb_layers, sizeof(*model.layers));
+	b.tables = calloc(SEQ_PAGES, sizeof(*b.tables));
+	b.rows = calloc(BATCH_MAX, sizeof(*b.rows));
+	if (!model.layers || !b.tables || !b.rows)
+		fail("meetings", -ENOMEM);
+	ret = og_cuda_forward_create(&b.b, &opts, 0, og_log_write, &tuning, err, sizeof(err));
+	if (ret < 0)
+		fail(err, ret);
+	t = time_ahead(&b, 1, 31, &host_bytes) / model.hp.nb_layers;
+	report("conveyor, a layer with next to no weights", 1e6 * t, "us", t);
+	report("conveyor, a seventh of that: a meeting at most", 1e6 * t / 7, "us", t / 7);
+	b.b->ops->destroy(b.b);
+	free(model.layers);
+	free(b.tables);
+	free(b.rows);
 }
 
 int main(int argc, char **argv)
@@ -561,15 +635,18 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cuda_bench: %s\n", err);
 		return 1;
 	}
-	og_cuda_forward_tune(b.b, &(struct og_cuda_tuning){0});
+	/* What is not said to be by conveyor is not. */
+	og_cuda_forward_tune(b.b, &(struct og_cuda_tuning){.decode = 1});
 	bench_copy(og_cuda_forward_device(b.b));
 	bench_steps(&b);
+	bench_conveyor(&b);
 	bench_draws(og_cuda_forward_device(b.b), model.hp.vocab, 1);
 	bench_draws(og_cuda_forward_device(b.b), model.hp.vocab, smoke ? 2 : BATCH_MAX);
 	bench_library(og_cuda_forward_device(b.b), &model.hp);
 	bench_products(og_cuda_forward_device(b.b), &model.hp);
 	b.b->ops->destroy(b.b);
 	bench_fp8(&b);
+	bench_meetings();
 	free(model.layers);
 	free(b.tables);
 	free(b.rows);

@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 out=${OUT:-$dir}
-programs="cuda_check cuda_families cuda_draw cuda_bench cuda_logits"
+programs="cuda_check cuda_conveyor cuda_families cuda_upload cuda_draw cuda_bench cuda_logits"
 section() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
 nvcc=$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)
@@ -120,16 +120,20 @@ rm -rf "$dir/new"
 # For our programs only: PyTorch brings its own.
 libraries=${LD_LIBRARY_PATH:-}$(blas)
 with_blas=(env "LD_LIBRARY_PATH=${libraries#:}")
-step "checks against gpu/ref" 160 "${with_blas[@]}" "$dir/cuda_check" > >(tee "$out/check.log") 2>&1
+step "checks against gpu/ref" 150 "${with_blas[@]}" "$dir/cuda_check" > >(tee "$out/check.log") 2>&1
 status=$?
 wait
 [ "$status" = 77 ] && exit 77
-step "every family against gpu/ref" 60 "${with_blas[@]}" "$dir/cuda_families" > >(tee -a "$out/check.log") 2>&1
+step "every family against gpu/ref" 50 "${with_blas[@]}" "$dir/cuda_families" > >(tee -a "$out/check.log") 2>&1
 wait
-step "tokens drawn as the host draws them" 40 "$dir/cuda_draw" > >(tee -a "$out/check.log") 2>&1
+step "tokens drawn as the host draws them" 30 "$dir/cuda_draw" > >(tee -a "$out/check.log") 2>&1
+wait
+step "steps as one launch" 50 "$dir/cuda_conveyor" > >(tee -a "$out/check.log") 2>&1
+wait
+step "weights straight from their files" 20 "$dir/cuda_upload" > >(tee -a "$out/check.log") 2>&1
 wait
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null
-step "checks against transformers" 90 python3 tests/gpu/transformers_check.py "$dir/cuda_logits"
+step "checks against transformers" 80 python3 tests/gpu/transformers_check.py "$dir/cuda_logits"
 : >"$out/results.jsonl"
 bench() { LD_LIBRARY_PATH=${libraries#:} "$dir/cuda_bench" >>"$out/results.jsonl"; }
 torch_bench() { python3 tests/gpu/torch_bench.py >>"$out/results.jsonl"; }
@@ -139,6 +143,7 @@ step "benches" 100 bash -c bench
 step "benches of PyTorch and transformers" 120 bash -c torch_bench
 if [ -n "$sanitize" ] && command -v compute-sanitizer >/dev/null; then
   step "checks under compute-sanitizer" 200 compute-sanitizer --error-exitcode 3 "$dir/cuda_check" | tail -20
+  step "one launch under compute-sanitizer" 100 compute-sanitizer --error-exitcode 3 "$dir/cuda_conveyor" --tiny | tail -20
 fi
 section "results"
 grep -hE "passed,|rows: [0-9]+ differ|^FAIL|^skipped" "$out/check.log"

@@ -2,7 +2,8 @@
 """sass.py FATBIN: what is in the image of the kernels.
 
 Each architecture is there; no kernel that runs in a step reads or writes local memory (LDL, STL); the
-products and attention use the tensor cores. Exits 77 where cuobjdump is not installed.
+products and attention use the tensor cores; what blocks exchange within a launch is not read as if it
+were constant. Exits 77 where cuobjdump is not installed.
 """
 
 import re
@@ -11,7 +12,8 @@ import subprocess
 import sys
 
 ARCHITECTURES = {"sm_80", "sm_86", "sm_89", "sm_90a"}
-TENSOR_CORE = re.compile(r"^(matmul_|attention_s)")
+TENSOR_CORE = re.compile(r"^(matmul_|attention_s|conveyor_)")
+TOGETHER = re.compile(r"^conveyor_")
 
 
 def dump(tool, *args):
@@ -38,6 +40,8 @@ def main():
                 problems.append(f"{arch}: {name} uses local memory")
             if TENSOR_CORE.match(name) and not re.search(r"\bHMMA\b", code):
                 problems.append(f"{arch}: {name} does without tensor cores")
+            if TOGETHER.match(name) and re.search(r"\bLDG\S*\.CONSTANT\b", code):
+                problems.append(f"{arch}: {name} reads as constant what others may write")
     if len(kernels) < 20:
         problems.append(f"only {len(kernels)} kernels were found")
     print("\n".join(problems) or f"{len(kernels)} kernels for {', '.join(sorted(found))}: no local memory")

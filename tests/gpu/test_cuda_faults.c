@@ -24,6 +24,8 @@ static struct fake_cuda *driver(void)
 	return get();
 }
 
+static bool by_conveyor;
+
 static int try_start(struct og_engine **e, uint64_t kv_memory_bytes)
 {
 	struct og_gw_model m = og_gw_small();
@@ -31,6 +33,7 @@ static int try_start(struct og_engine **e, uint64_t kv_memory_bytes)
 	struct og_engine_opts opts = {.backend = OG_BACKEND_CUDA,
 		.max_batch = 2,
 		.kv_memory_bytes = kv_memory_bytes,
+		.conveyor = by_conveyor,
 		.threads = 1};
 	char path[64];
 	int ret;
@@ -115,6 +118,12 @@ static void fail_at_each_call(int result, bool sticky)
 
 Test(cuda_faults, out_of_memory_at_any_call)
 {
+	fail_at_each_call(2, false);
+}
+
+Test(cuda_faults, out_of_memory_at_any_call_by_conveyor)
+{
+	by_conveyor = true;
 	fail_at_each_call(2, false);
 }
 
@@ -282,6 +291,31 @@ Test(cuda_faults, a_device_that_hangs_ends_the_requests_in_flight)
 	cr_expect_eq(og_engine_stats(e)->lost, 1);
 	cr_expect_eq(og_engine_stats(e)->kv_tokens_used, 0);
 	og_engine_destroy(e);
+}
+
+/* Whoever asks for steps as one launch gets plain ones where the device has none. */
+Test(cuda_faults, a_device_that_cannot_convey_decodes_the_plain_way)
+{
+	struct fake_cuda *d = driver();
+	struct og_cuda_tuning tuning = {.decode = 2};
+	struct og_row row = {1, 0, 0, true, NULL};
+	uint32_t table[1] = {0};
+	struct og_batch batch = {&row, 1, table, 1, NULL, NULL};
+
+	for (int i = 0; i < 2; i++) {
+		struct og_model *m;
+		struct og_backend *b;
+
+		d->no_cooperation = i == 1;
+		b = start_backend(&m, &tuning);
+		batch.logits = calloc(m->hp.vocab, sizeof(float));
+		cr_expect_eq(og_backend_forward(b, &batch), 0);
+		cr_expect_eq(og_cuda_forward_conveyor_steps(b), d->no_cooperation ? 0 : 1);
+		b->ops->destroy(b);
+		cr_expect_eq(d->nb_live, 0);
+		free(batch.logits);
+		og_model_close(m);
+	}
 }
 
 /* ---- cuBLASLt, which fails too. ---- */

@@ -32,6 +32,7 @@ static struct outcome outcomes[REQUESTS_MAX];
 static inline struct og_engine *start_model(const struct og_gw_model *m, struct og_engine_opts opts)
 {
 	struct og_gw w = og_gw_model_file(m);
+	const char *device = getenv("OG_TEST_CUDA"); /* conveyor: decode by that */
 	struct og_engine *e;
 	char path[64];
 
@@ -39,7 +40,8 @@ static inline struct og_engine *start_model(const struct og_gw_model *m, struct 
 	og_gw_fini(&w);
 	opts.path = path;
 	if (opts.backend == OG_BACKEND_AUTO)
-		opts.backend = getenv("OG_TEST_CUDA") ? OG_BACKEND_CUDA : OG_BACKEND_CPU;
+		opts.backend = device ? OG_BACKEND_CUDA : OG_BACKEND_CPU;
+	opts.conveyor = device && strcmp(device, "conveyor") == 0;
 	opts.threads = 2;
 	cr_assert_eq(og_engine_create(&e, &opts, err, sizeof(err)), 0, "%s", err);
 	unlink(path);

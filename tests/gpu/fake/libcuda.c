@@ -17,11 +17,12 @@
 
 enum {
 	SHARED_BYTES = 48 * 1024, /* that a block has without asking */
-	SHARED_BYTES_MAX =
-		99 * 1024, /* that it can ask for, on the smallest of the devices served */
 	THREADS_MAX = 1024,
 	FUNCTIONS_MAX = 256,
 };
+
+/* That a block can ask for, on the smallest of the devices served, unless FAKE_CUDA_SHARED_KB says it. */
+static int shared_bytes_max = 99 * 1024;
 
 static struct fake_cuda state = {.memory_bytes = 1ull << 30, .nb_processors = 132};
 
@@ -155,8 +156,11 @@ static CUresult drop(void *p)
 CUresult cuInit(unsigned flags)
 {
 	const char *processors = getenv("FAKE_CUDA_PROCESSORS");
+	const char *shared_kb = getenv("FAKE_CUDA_SHARED_KB");
 
 	is_late = getenv("FAKE_CUDA_LATE") != NULL;
+	if (shared_kb)
+		shared_bytes_max = 1024 * atoi(shared_kb);
 	if (processors)
 		state.nb_processors = (uint32_t)strtoul(processors, NULL, 10);
 	return call();
@@ -205,10 +209,13 @@ CUresult cuDeviceGetAttribute(int *pi, CUdevice_attribute attribute, CUdevice de
 		*pi = (int)state.nb_processors;
 		break;
 	case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
-		*pi = SHARED_BYTES_MAX;
+		*pi = shared_bytes_max;
 		break;
 	case CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH:
-		*pi = 1;
+		*pi = !state.no_cooperation;
+		break;
+	case CU_DEVICE_ATTRIBUTE_CLOCK_RATE:
+		*pi = 1000 * 1000; /* kHz */
 		break;
 	default:
 		*pi = 132;
@@ -399,7 +406,7 @@ CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute,
 	if (ret != CUDA_SUCCESS)
 		return ret;
 	if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES || value < 0 ||
-		value > SHARED_BYTES_MAX)
+		value > shared_bytes_max)
 		return CUDA_ERROR_INVALID_VALUE;
 	f->shared_bytes_max = (unsigned)value > SHARED_BYTES ? (unsigned)value : SHARED_BYTES;
 	return CUDA_SUCCESS;

@@ -14,6 +14,7 @@ struct fake_cuda {
 	int result;        /* what it returns */
 	bool sticky;       /* and all after it */
 	bool no_device;
+	bool no_cooperation;   /* of blocks: the device has no such launches */
 	bool hangs;            /* work never ends */
 	uint64_t memory_bytes; /* of the device */
 	uint32_t nb_processors;

@@ -188,6 +188,30 @@ static void check_grid(bool cooperative)
 					      : "blocks of another launch cannot, which is told");
 }
 
+/* A look at memory is no meeting: others may be behind, whole blocks or warps of this one. */
+static void check_order()
+{
+	static uint32_t counter, left[4][64], nb_blocks_early, nb_warps_early;
+
+	for (int i = 0; i < 8; i++) {
+		memset(left, 0, sizeof(left));
+		run(4, 64, 0, true, [] {
+			if (threadIdx.x == 32)
+				load_acquire(&counter);
+			if (threadIdx.x == 32 && left[blockIdx.x][5] == 0)
+				nb_warps_early++;
+			left[blockIdx.x][threadIdx.x] = 1;
+			__syncthreads();
+			if (threadIdx.x == 0)
+				load_acquire(&counter);
+			for (int k = 0; k < 4; k++)
+				nb_blocks_early += left[k][threadIdx.x] == 0;
+		});
+	}
+	expect(nb_blocks_early > 0 && nb_warps_early > 0,
+		"blocks of a cooperative launch keep no step with each other");
+}
+
 static uint16_t to_bits(float v, bool is_half)
 {
 	return is_half ? __half_as_ushort(__float2half_rn(v))
@@ -241,6 +265,7 @@ int main()
 	check_copies();
 	check_grid(true);
 	check_grid(false);
+	check_order();
 	check_mma(true);
 	check_mma(false);
 	return nb_failed > 0;

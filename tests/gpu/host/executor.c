@@ -106,6 +106,7 @@ static struct block *block;   /* whose threads run */
 static struct thread *thread; /* that runs; NULL: the scheduler */
 static struct og_fiber *came_from;
 static bool has_failed;
+static bool turn_is_over; /* of the block, whatever of it could go on */
 static uint64_t progress; /* meetings, barriers, ends */
 
 static void describe(const struct block *b, const struct thread *t, const char *what)
@@ -155,6 +156,13 @@ void og_host_fail(const char *fmt, ...)
 }
 
 /* ---- Who runs next. ---- */
+
+static uint32_t hash(uint32_t x)
+{
+	x = (x ^ x >> 16) * 0x85ebca6bu;
+	x = (x ^ x >> 13) * 0xc2b2ae35u;
+	return x ^ x >> 16;
+}
 
 static uint32_t pick_lane(const struct block *b, uint32_t ready)
 {
@@ -208,10 +216,17 @@ uint32_t og_host_lane(void)
 	return thread->id % WARP;
 }
 
+/* Sometimes other blocks go on before the rest of this one. */
 void og_host_yield(void)
 {
+	static uint32_t nb_yields;
+
 	block->warps[thread->id / WARP].yielded |= 1u << thread->id % WARP;
-	leave(false);
+	turn_is_over = launch->cooperative && hash(++nb_yields) % 2;
+	if (turn_is_over)
+		switch_to(NULL, false);
+	else
+		leave(false);
 }
 
 void og_host_barrier(int line)
@@ -343,13 +358,6 @@ static void enter(void)
 		leave(true);
 }
 
-static uint32_t hash(uint32_t x)
-{
-	x = (x ^ x >> 16) * 0x85ebca6bu;
-	x = (x ^ x >> 13) * 0xc2b2ae35u;
-	return x ^ x >> 16;
-}
-
 static struct og_host_idx nth(uint64_t i, struct og_host_idx size)
 {
 	return (struct og_host_idx){(unsigned)(i % size.x), (unsigned)(i / size.x % size.y),
@@ -442,14 +450,15 @@ static bool run_block(struct block *b)
 
 	block = b;
 	blockIdx = b->idx;
-	while ((next = pick(b)))
+	turn_is_over = false;
+	while (!turn_is_over && (next = pick(b)))
 		switch_to(next, false);
 	if (has_failed)
 		return false;
 	if (b->nb_ended == b->nb_threads)
 		return true;
 	for (uint32_t i = 0; i < b->nb_warps; i++) {
-		b->warps[i].ready = b->warps[i].yielded;
+		b->warps[i].ready |= b->warps[i].yielded;
 		b->warps[i].yielded = 0;
 	}
 	for (uint32_t i = 0; i < b->nb_warps; i++)
@@ -503,12 +512,15 @@ static void run_serially(uint64_t nb_blocks)
 	}
 }
 
-/* All in turns, each with its own shared memory. */
+/*
+ * All in turns, each with its own shared memory. Now and then one misses its turn, so that none keeps step
+ * with others by luck.
+ */
 static void run_together(uint64_t nb_blocks)
 {
 	size_t bytes = (size_t)(segment.end - segment.begin);
 	uint64_t nb_ended = 0, before = 0;
-	uint32_t rounds = 0;
+	uint32_t rounds = 0, turn = 0;
 
 	for (uint64_t i = 0; i < nb_blocks; i++) {
 		begin_block(&blocks[i], i);
@@ -520,7 +532,7 @@ static void run_together(uint64_t nb_blocks)
 		for (uint64_t i = 0; i < nb_blocks && !has_failed; i++) {
 			struct block *b = &blocks[i];
 
-			if (b->nb_ended == b->nb_threads)
+			if (b->nb_ended == b->nb_threads || hash(++turn) % 3 == 0)
 				continue;
 			memcpy(segment.begin, b->shared, bytes);
 			if (!run_block(b))

@@ -3,7 +3,7 @@
  *
  * Each thread of a block is a fiber. It runs until it has to wait: at a barrier for all threads of
  * the block, at an operation of the warp for the lanes of its mask. Blocks run one after another;
- * those of a cooperative launch take turns. The order of warps and lanes changes from block to block,
+ * those of a cooperative launch take turns, which some miss. The order of warps and lanes changes from block to block,
  * so what lacks a barrier does not work by luck.
  *
  * What a device would do silently is an error here, with kernel, block and thread: threads that wait

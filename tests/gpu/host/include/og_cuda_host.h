@@ -286,6 +286,10 @@ static inline void __threadfence_block()
 {
 }
 
+static inline void __threadfence_system()
+{
+}
+
 static inline void __nanosleep(unsigned)
 {
 	og_host_yield();
@@ -304,6 +308,11 @@ static inline float __fsub_rn(float a, float b)
 }
 
 static inline float __fmul_rn(float a, float b)
+{
+	return a * b;
+}
+
+static inline double __dmul_rn(double a, double b)
 {
 	return a * b;
 }

@@ -125,3 +125,37 @@ static inline uint4 load_weights(const void *p)
 			1u << __builtin_ctzl((uintptr_t)p));
 	return *static_cast<const uint4 *>(p);
 }
+
+/* A device does not mind, but who means it has the right address. */
+static inline void prefetch(const void *p)
+{
+	(void)*static_cast<const volatile char *>(p);
+}
+
+/* Fibers are switched only where they wait, so these are whole and ordered. */
+static inline void add_release(uint32_t *p, uint32_t n)
+{
+	*p += n;
+}
+
+static inline uint32_t load_acquire(const uint32_t *p)
+{
+	og_host_yield(); /* a way to look at it, in a loop */
+	return *p;
+}
+
+static inline uint32_t add_acq_rel(uint32_t *p, uint32_t n)
+{
+	uint32_t old = *p;
+
+	*p = old + n;
+	return old;
+}
+
+/* 1 ms of a device at 1 GHz passes whenever somebody looks. */
+static inline uint64_t clock_now()
+{
+	static uint64_t now;
+
+	return now += 1000 * 1000;
+}
