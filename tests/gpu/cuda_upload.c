@@ -1,7 +1,9 @@
 /*
  * cuda_upload: weights on the device, from memory and straight from their files: the same bytes, for
- * files of every type, in chunks that cut rows, as they are and in e4m3. Prints one line per check; exits 0, 1, or 77 without a
- * device.
+ * files of every type, in chunks that cut rows, as they are and in e4m3. Prints one line per check; exits
+ * 0, 1, or 77 without a device.
+ *
+ *   cuda_upload [--small | --tiny]    a smaller vocabulary; and three types and families only
  */
 #include "tests/gpu/checks.h"
 #include "tests/unit/model_writer.h"
@@ -101,30 +103,32 @@ static void check_folder(struct og_mw *m)
 }
 
 /* Rows of more than a page, and blocks of 256. */
-static struct og_mw make_wide(void)
+static struct og_mw make_wide(bool is_small)
 {
 	struct og_mw m = og_mw_make(0);
 
-	m.width = 512;
+	m.width = is_small ? 256 : 512;
 	m.ff = 768;
 	m.head_dim = m.rope_dims = 64;
 	return m;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static const enum og_dtype types[] = {
 		OG_F32, OG_F16, OG_BF16, OG_Q8_0, OG_Q4_0, OG_Q4_K, OG_Q5_K, OG_Q6_K};
 	int ret = og_cuda_device_open(&device, 0, og_log_write, err, sizeof(err));
-	struct og_mw wide = make_wide();
+	bool is_tiny = argc > 1 && strcmp(argv[1], "--tiny") == 0;
+	size_t step = is_tiny ? 3 : 1;
+	struct og_mw wide = make_wide(argc > 1);
 
 	if (ret < 0) {
 		printf("%s: %s\n", ret == -ENODEV ? "skipped" : "FAIL", err);
 		return ret == -ENODEV ? 77 : 1;
 	}
-	for (size_t i = 0; i < OG_ARRAY_LEN(types); i++)
+	for (size_t i = 0; i < OG_ARRAY_LEN(types); i += step)
 		check_file(&wide, types[i]);
-	for (size_t i = 0; i < OG_ARRAY_LEN(og_mw_families); i++) {
+	for (size_t i = 0; i < OG_ARRAY_LEN(og_mw_families); i += 2 * step - 1) {
 		struct og_mw m = og_mw_make(i);
 
 		check_folder(&m);
