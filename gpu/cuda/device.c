@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-/* The image that bin2c makes of the compiled kernels. */
+/* The compiled kernels: see image.S. */
 extern const unsigned char og_cuda_fatbin[];
 
 enum {

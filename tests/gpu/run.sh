@@ -34,8 +34,7 @@ build_kernels() {
   "$nvcc" -fatbin -std=c++17 -O3 -t 0 -Werror all-warnings -Xptxas -warn-spills,-warn-lmem-usage \
     -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_86,code=sm_86 \
     '-gencode=arch=compute_89,code=[sm_89,compute_89]' -gencode=arch=compute_90a,code=sm_90a \
-    -I . -o "$1/kernels.fatbin" gpu/cuda/kernels.cu &&
-    "$cuda/bin/bin2c" -c -n og_cuda_fatbin "$1/kernels.fatbin" >"$1/kernels_image.c"
+    -I . -o "$1/kernels.fatbin" gpu/cuda/kernels.cu
 }
 
 # A library's name, static where that is installed.
@@ -51,12 +50,12 @@ build() {
   for f in base/*.c gpu/*.c gpu/cpu/pool.c gpu/ref/*.c gpu/cuda/*.c; do echo "$f"; done |
     xargs -P "$(nproc)" -I{} sh -c 'cc -c '"$(printf '%q ' $flags)"' -o "$2/o/$(echo "$1" | tr / _).o" "$1" 2>>"$2/cc.log" || echo "left out: $1"' sh {} "$to"
   wait "$kernels" || return 1
-  cc -c -o "$to/o/kernels_image.o" "$to/kernels_image.c" || return 1
+  cc -c -DOG_CUDA_FATBIN="\"$to/kernels.fatbin\"" -o "$to/o/kernels_image.o" gpu/cuda/image.S || return 1
   rm -f "$to/libgpu.a" && ar rcs "$to/libgpu.a" "$to"/o/*.o || return 1
   for f in $programs; do
     cc $flags -o "$to/$f" "tests/gpu/$f.c" "$to/libgpu.a" $(lib uring) -lm -ldl -lpthread || return 1
   done
-  rm -rf "$to/o" "$to/libgpu.a" "$to/kernels_image.c"
+  rm -rf "$to/o" "$to/libgpu.a"
 }
 
 # cuBLASLt where it is not in the linker's path: beside the toolkit, or in PyTorch's packages.

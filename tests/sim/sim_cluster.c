@@ -7,7 +7,7 @@
  *
  * One seed in 25 runs with all the nodes, the others with 60 of them.
  *
- *   sim_cluster [first-seed]      OG_SEEDS=n seeds (default 14), OG_SIM_NODES=n (default 200),
+ *   sim_cluster [first-seed]      OG_SEEDS=n seeds (default 8), OG_SIM_NODES=n (default 200),
  *                                 OG_SIM_CORES=n polling cores of all nodes but the first 12 (default 1)
  */
 #include "tests/sim/sim.h"
@@ -194,7 +194,7 @@ static struct result run_seed(uint64_t seed, uint32_t nodes)
 int main(int argc, char **argv)
 {
 	uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-	uint32_t seeds = argc > 1 ? 1 : env_number("OG_SEEDS", 14);
+	uint32_t seeds = argc > 1 ? 1 : env_number("OG_SEEDS", 8);
 	uint32_t nodes_max = env_number("OG_SIM_NODES", 200);
 	int failed = 0;
 
