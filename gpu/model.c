@@ -288,8 +288,12 @@ int og_model_begin(
 		m->load_opts.panel_threads = panel_threads;
 		ret = settle_arenas(m);
 	}
-	if (ret == 0)
+	if (ret == 0) {
 		ret = start_thread(m);
+		if (ret < 0)
+			snprintf(m->load_err, sizeof(m->load_err), "%s: no thread to load it with",
+				m->names[0]);
+	}
 	if (ret < 0)
 		publish(m, 0, ret);
 	return ret;

@@ -343,6 +343,37 @@ __device__ __forceinline__ void add_split(float4 *total, state all[2], const flo
 	}
 }
 
+/* A split is over: into the totals, or to memory; and a new one begins. */
+template <int DIM, bool SERIAL, int MIX = DIM>
+__device__ __forceinline__ void end_split(const attention_args &a, const og_cuda_heads &s,
+	const warp_queries &w, uint32_t split, state st[2], float mix[MIX / 8][4], float4 *total,
+	state all[2], uint32_t lane, uint32_t first = 0)
+{
+	constexpr uint32_t SPLIT_TOKENS = OG_CUDA_SPLIT_BLOCKS * OG_CUDA_BLOCK_TOKENS;
+
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 1));
+		st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 2));
+		if constexpr (!SERIAL)
+			leave_split<DIM, MIX>(a, s, w, i, split, st[i], mix, lane, first);
+	}
+	if constexpr (SERIAL) {
+		bool has_keys[2];
+
+		for (int i = 0; i < 2; i++)
+			has_keys[i] = split * SPLIT_TOKENS <= w.pos[i] &&
+				      (split + 1) * SPLIT_TOKENS > window_start(s, w.pos[i]);
+		add_split<MIX>(total, all, mix, st, has_keys);
+	}
+	st[0] = st[1] = {-INFINITY, 0};
+#pragma unroll
+	for (int n = 0; n < MIX / 8; n++)
+#pragma unroll
+		for (int j = 0; j < 4; j++)
+			mix[n][j] = 0;
+}
+
 template <int DIM>
 __device__ __forceinline__ void write_rows(const attention_args &a, const og_cuda_heads &s,
 	const warp_queries &w, const float4 *total, const state all[2], uint32_t lane,
@@ -381,7 +412,6 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 	constexpr int PAGE_CHUNKS = page_chunks<DIM, T>();
 	constexpr int PLAIN_CHUNKS = page_chunks<DIM, __half>();
 	constexpr bool IN_CODES = sizeof(T) == 1;
-	constexpr uint32_t SPLIT_TOKENS = OG_CUDA_SPLIT_BLOCKS * OG_CUDA_BLOCK_TOKENS;
 	extern __shared__ uint4 pages[]; /* (stages, {keys, values}) */
 	uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
 	const og_cuda_tile tile = a.tiles[blockIdx.x];
@@ -450,29 +480,7 @@ __device__ __forceinline__ void attend(const attention_args &a, const og_cuda_he
 			__syncthreads(); /* before the next but one lands here */
 		if ((block + 1) % OG_CUDA_SPLIT_BLOCKS != 0 && block + 1 != end)
 			continue;
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 1));
-			st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 2));
-			if constexpr (!SERIAL)
-				leave_split<DIM>(a, s, w, i, split, st[i], mix, lane);
-		}
-		if constexpr (SERIAL) {
-			bool has_keys[2];
-
-			for (int i = 0; i < 2; i++)
-				has_keys[i] =
-					split * SPLIT_TOKENS <= w.pos[i] &&
-					(split + 1) * SPLIT_TOKENS > window_start(s, w.pos[i]);
-
-			add_split<DIM>(total, all, mix, st, has_keys);
-		}
-		st[0] = st[1] = {-INFINITY, 0};
-#pragma unroll
-		for (int n = 0; n < DIM / 8; n++)
-#pragma unroll
-			for (int j = 0; j < 4; j++)
-				mix[n][j] = 0;
+		end_split<DIM, SERIAL>(a, s, w, split, st, mix, total, all, lane);
 	}
 	if constexpr (SERIAL)
 		write_rows<DIM>(a, s, w, total, all, lane);

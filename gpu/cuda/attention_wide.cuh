@@ -34,7 +34,6 @@ __device__ __forceinline__ void score_wide(float score[8][4], const __half *cons
 template <bool SERIAL>
 __device__ __forceinline__ void attend_wide(const attention_args &a, const og_cuda_heads &s)
 {
-	constexpr uint32_t SPLIT_TOKENS = OG_CUDA_SPLIT_BLOCKS * OG_CUDA_BLOCK_TOKENS;
 	extern __shared__ uint4 pages[]; /* keys, values, totals */
 	uint4 *keys = pages, *values = keys + OG_CUDA_BLOCK_TOKENS * WIDE_DIM / 8;
 	float4 *total = (float4 *)(values + OG_CUDA_BLOCK_TOKENS * WIDE_MIX / 8);
@@ -95,29 +94,8 @@ __device__ __forceinline__ void attend_wide(const attention_args &a, const og_cu
 			mix_page<WIDE_MIX>(mix, p, values, lane);
 		if ((block + 1) % OG_CUDA_SPLIT_BLOCKS != 0 && block + 1 != end)
 			continue;
-#pragma unroll
-		for (int i = 0; i < 2; i++) {
-			st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 1));
-			st[i].sum = __fadd_rn(st[i].sum, __shfl_xor_sync(~0u, st[i].sum, 2));
-			if constexpr (!SERIAL)
-				leave_split<WIDE_DIM, WIDE_MIX>(
-					a, s, w, i, split, st[i], mix, lane, first);
-		}
-		if constexpr (SERIAL) {
-			bool has_keys[2];
-
-			for (int i = 0; i < 2; i++)
-				has_keys[i] =
-					split * SPLIT_TOKENS <= w.pos[i] &&
-					(split + 1) * SPLIT_TOKENS > window_start(s, w.pos[i]);
-			add_split<WIDE_MIX>(total, all, mix, st, has_keys);
-		}
-		st[0] = st[1] = {-INFINITY, 0};
-#pragma unroll
-		for (int n = 0; n < WIDE_MIX / 8; n++)
-#pragma unroll
-			for (int j = 0; j < 4; j++)
-				mix[n][j] = 0;
+		end_split<WIDE_DIM, SERIAL, WIDE_MIX>(
+			a, s, w, split, st, mix, total, all, lane, first);
 	}
 	if constexpr (SERIAL)
 		write_rows<WIDE_MIX>(a, s, w, total, all, lane, first);
